@@ -1,0 +1,234 @@
+//! The whole convolution: rows are grouped into units, padded where needed, and shared among
+//! threads.
+
+use super::{
+    pack::PackedWeightsF32,
+    simd::SimdF32,
+    tile::{Plan, Unit},
+};
+use crate::{ConvGeometry, KernelError, aligned::AlignedVec, error::check_len};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Input elements that a unit should read: half of a small second-level cache.
+const UNIT_INPUT: usize = 32 * 1024;
+/// Terms below which a unit is not worth a thread's attention (some microseconds).
+const MIN_UNIT_TERMS: u64 = 256 * 1024;
+/// Units per thread, so that an uneven division costs little.
+const UNITS_PER_THREAD: usize = 4;
+
+/// A thread's buffers, kept between calls.
+struct Scratch {
+    rows: AlignedVec,
+    windows: Vec<usize>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> =
+        const { RefCell::new(Scratch { rows: AlignedVec::new(), windows: Vec::new() }) };
+}
+
+pub(crate) fn forward<S: SimdF32>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[f32],
+    weights: &PackedWeightsF32,
+    y: &mut [f32],
+) -> Result<(), KernelError> {
+    check_len("input", geometry.in_len(), x.len())?;
+    check_len("output", geometry.out_len(), y.len())?;
+    if weights.shape() != geometry.weight_shape() {
+        return Err(KernelError::WeightShape {
+            expected: geometry.weight_shape(),
+            packed: weights.shape(),
+        });
+    }
+    if weights.lanes() != S::LANES {
+        return Err(KernelError::PackedLayout {
+            packed_by: weights.packed_by(),
+            kernel: S::NAME,
+        });
+    }
+
+    let layer = Layer::new(geometry, x, weights);
+    let threads = rayon::current_num_threads();
+    layer.run_units(simd, y, layer.unit_rows(threads), threads);
+    Ok(())
+}
+
+/// One call's constants.
+pub(super) struct Layer<'a> {
+    geometry: &'a ConvGeometry,
+    x: &'a [f32],
+    weights: &'a PackedWeightsF32,
+    plan: Plan,
+    /// Elements in a row of the padded input.
+    row_len: usize,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn new(
+        geometry: &'a ConvGeometry,
+        x: &'a [f32],
+        weights: &'a PackedWeightsF32,
+    ) -> Self {
+        let row_len = (geometry.in_width() + 2 * geometry.padding()[1]) * geometry.in_channels();
+        Self {
+            geometry,
+            x,
+            weights,
+            plan: Plan::new(geometry, row_len),
+            row_len,
+        }
+    }
+
+    /// Output rows per unit. Rows are counted through the whole batch, so a unit of a small map
+    /// spans images.
+    fn unit_rows(&self, threads: usize) -> usize {
+        let g = self.geometry;
+        let rows = g.batch() * g.out_height();
+        let row_input = g.stride()[0].saturating_mul(self.row_len);
+        let row_terms = g.elements() / rows as u64;
+        let in_cache = (UNIT_INPUT / row_input).max(1);
+        if threads == 1 {
+            return in_cache.min(rows);
+        }
+        let worthwhile = MIN_UNIT_TERMS.div_ceil(row_terms) as usize;
+        let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
+        in_cache.min(shared.max(worthwhile)).clamp(1, rows)
+    }
+
+    /// Computes the whole output, `unit_rows` rows at a time.
+    pub(super) fn run_units<S: SimdF32>(
+        &self,
+        simd: S,
+        y: &mut [f32],
+        unit_rows: usize,
+        threads: usize,
+    ) {
+        let unit_len = unit_rows * self.geometry.out_width() * self.geometry.out_channels();
+        if threads == 1 || unit_len >= y.len() {
+            for (unit, y) in y.chunks_mut(unit_len).enumerate() {
+                self.run(simd, unit * unit_rows, y);
+            }
+        } else {
+            y.par_chunks_mut(unit_len)
+                .enumerate()
+                .for_each(|(unit, y)| self.run(simd, unit * unit_rows, y));
+        }
+    }
+
+    /// Computes the output rows from `first_row` on that `y` has room for.
+    fn run<S: SimdF32>(&self, simd: S, first_row: usize, y: &mut [f32]) {
+        let row_outputs = self.geometry.out_width() * self.geometry.out_channels();
+        let rows = first_row..first_row + y.len() / row_outputs;
+        SCRATCH.with_borrow_mut(
+            |Scratch {
+                 rows: padded,
+                 windows,
+             }| {
+                windows.clear();
+                let x = if self.geometry.padding() == [0, 0] {
+                    self.find_windows(rows, windows);
+                    self.x
+                } else {
+                    self.pad_rows(rows, padded, windows);
+                    padded.as_slice()
+                };
+                simd.vectorize(Unit::new(&self.plan, self.weights, x, windows, y));
+            },
+        );
+    }
+
+    /// The windows of some output rows in the input itself.
+    fn find_windows(&self, rows: std::ops::Range<usize>, windows: &mut Vec<usize>) {
+        let g = self.geometry;
+        for row in rows {
+            let (image, row) = (row / g.out_height(), row % g.out_height());
+            self.push_row(image * g.in_height() + row * g.stride()[0], windows);
+        }
+    }
+
+    /// Copies the input rows that some output rows need, with their zero padding, and lists the
+    /// windows in the copy.
+    fn pad_rows(
+        &self,
+        rows: std::ops::Range<usize>,
+        padded: &mut AlignedVec,
+        windows: &mut Vec<usize>,
+    ) {
+        let g = self.geometry;
+        let (stride, kernel_height) = (g.stride()[0], g.kernel()[0]);
+        let mut needed = 0;
+        for piece in pieces(rows.clone(), g.out_height()) {
+            needed += (piece.rows.len() - 1) * stride + kernel_height;
+        }
+        padded.resize(needed * self.row_len);
+        let mut free = padded.as_mut_slice();
+        let mut base = 0;
+        for piece in pieces(rows, g.out_height()) {
+            let height = (piece.rows.len() - 1) * stride + kernel_height;
+            let top = piece.rows.start * stride;
+            for (u, row) in free.chunks_exact_mut(self.row_len).take(height).enumerate() {
+                self.pad_row(piece.image, top + u, row);
+            }
+            free = &mut std::mem::take(&mut free)[height * self.row_len..];
+            for row in 0..piece.rows.len() {
+                self.push_row(base + row * stride, windows);
+            }
+            base += height;
+        }
+    }
+
+    /// Fills one row of the padded input; `padded_row` is counted from the first padding row.
+    fn pad_row(&self, image: usize, padded_row: usize, to: &mut [f32]) {
+        let g = self.geometry;
+        match padded_row
+            .checked_sub(g.padding()[0])
+            .filter(|&row| row < g.in_height())
+        {
+            None => to.fill(0.0),
+            Some(row) => {
+                let len = g.in_width() * g.in_channels();
+                let start = (image * g.in_height() + row) * len;
+                let edge = g.padding()[1] * g.in_channels();
+                to[..edge].fill(0.0);
+                to[edge..edge + len].copy_from_slice(&self.x[start..start + len]);
+                to[edge + len..].fill(0.0);
+            }
+        }
+    }
+
+    /// Lists the windows of one output row whose top row is `row`.
+    fn push_row(&self, row: usize, windows: &mut Vec<usize>) {
+        let g = self.geometry;
+        let step = g.stride()[1] * g.in_channels();
+        let mut start = row * self.row_len;
+        for _ in 0..g.out_width() {
+            windows.push(start);
+            start += step;
+        }
+    }
+}
+
+/// Consecutive output rows of one image.
+struct Piece {
+    image: usize,
+    rows: std::ops::Range<usize>,
+}
+
+/// Splits rows counted through the batch into pieces that belong to one image each.
+fn pieces(rows: std::ops::Range<usize>, height: usize) -> impl Iterator<Item = Piece> {
+    let mut next = rows.start;
+    std::iter::from_fn(move || {
+        (next < rows.end).then(|| {
+            let (image, first) = (next / height, next % height);
+            let last = height.min(first + rows.end - next);
+            next += last - first;
+            Piece {
+                image,
+                rows: first..last,
+            }
+        })
+    })
+}

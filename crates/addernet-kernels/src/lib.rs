@@ -1,0 +1,38 @@
+//! The adder convolution `y = −Σ |x − w|`: a scalar reference and SIMD variants chosen at run time.
+//!
+//! ```
+//! use addernet_kernels::{ConvGeometry, reference, select};
+//!
+//! // Two 8x8 images with 3 channels, a 3x3 layer with 5 kernels, padding 1.
+//! let geometry = ConvGeometry::new([2, 8, 8, 3], 5, [3, 3], [1, 1], [1, 1])?;
+//! let x: Vec<f32> = (0..geometry.in_len()).map(|i| (i as f32 * 0.37).sin()).collect();
+//! let w: Vec<f32> = (0..geometry.weight_len()).map(|i| (i as f32 * 0.61).cos()).collect();
+//!
+//! let kernel = select(None)?; // the best for this CPU, or $ADDERNET_KERNEL
+//! let packed = kernel.pack(geometry.weight_shape(), &w)?; // once per layer
+//! let mut y = vec![0.0; geometry.out_len()];
+//! kernel.forward(&geometry, &x, &packed, &mut y)?;
+//!
+//! let mut expected = vec![0.0; geometry.out_len()];
+//! reference::forward(&geometry, &x, &w, &mut expected)?;
+//! assert_eq!(y, expected); // bit for bit, on every CPU
+//! # Ok::<(), addernet_kernels::KernelError>(())
+//! ```
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod aligned;
+pub mod bench;
+mod dispatch;
+mod error;
+mod fp32;
+mod geometry;
+pub mod peak;
+pub mod reference;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use dispatch::{KERNEL_ENV, available, select};
+pub use error::KernelError;
+pub use fp32::{AdderKernelF32, PackedWeightsF32};
+pub use geometry::ConvGeometry;

@@ -1,0 +1,31 @@
+//! Post-training quantization of AdderNets.
+//!
+//! The way through it: [`calibrate`] observes the activations of a float model, a [`Method`] turns
+//! each adder layer into a [`QuantizedLayer`], [`QuantizedModel::quantize`] puts them together,
+//! [`reestimate_bn`] adapts BN, [`Simulator`] runs the result, [`store`] keeps it in a model file.
+//! [`clamp_weights`] alone is the exact range clamp of a float model.
+
+mod bn;
+mod clamp;
+mod error;
+mod format;
+mod group;
+mod layer;
+mod method;
+mod model;
+mod observer;
+mod simulate;
+pub mod store;
+#[cfg(test)]
+mod testing;
+
+pub use bn::reestimate_bn;
+pub use clamp::{clamp_kernel, clamp_weights};
+pub use error::QuantError;
+pub use format::{BITS, CodeFormat};
+pub use group::{MAX_GROUPS, group_kernels};
+pub use layer::{Group, QuantizedLayer};
+pub use method::{FloatLayer, Method, MethodKind, Redistribution, SharedScale};
+pub use model::{Provenance, QuantizedModel};
+pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
+pub use simulate::Simulator;

@@ -1,0 +1,137 @@
+//! A quantized model: the graph with every adder layer in integers.
+
+use std::collections::BTreeMap;
+
+use addernet_graph::{Model, Op};
+use ndarray::ArrayD;
+use serde::{Deserialize, Serialize};
+
+use crate::error::QuantError;
+use crate::layer::QuantizedLayer;
+use crate::method::{FloatLayer, Method};
+use crate::observer::Observations;
+
+/// How a quantized model came about; stored with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The method's name.
+    pub method: String,
+    /// Bits of the weights.
+    pub weight_bits: u8,
+    /// Bits of the activations.
+    pub activation_bits: u8,
+    /// Groups asked for per layer (layers may end up with fewer distinct scales).
+    pub groups: usize,
+    /// Whether weights outside the activations' range became a bias.
+    pub weight_clamp: bool,
+    /// The outlier quantile; 1 means that no activation was clamped.
+    pub outlier_quantile: f64,
+    /// Number of calibration images.
+    pub calibration_images: usize,
+    /// Number of images that BN statistics were re-estimated on; 0: they are the float model's.
+    pub bn_images: usize,
+    /// Seed of everything random.
+    pub seed: u64,
+}
+
+/// A model whose adder layers are integers.
+///
+/// Its [`model`](Self::model) is a float model: BN and the ordinary layers as they run, and the adder
+/// layers with the weights that the codes stand for.
+#[derive(Clone, Debug)]
+pub struct QuantizedModel {
+    model: Model,
+    layers: BTreeMap<String, QuantizedLayer>,
+    provenance: Provenance,
+}
+
+impl QuantizedModel {
+    /// Quantizes every adder layer of `model` with `method`.
+    ///
+    /// # Errors
+    /// If a layer was not calibrated or the method refuses it; the error names the layer.
+    pub fn quantize(
+        model: &Model,
+        observations: &Observations,
+        method: &dyn Method,
+        provenance: Provenance,
+    ) -> Result<Self, QuantError> {
+        let graph = model.graph();
+        let mut layers = BTreeMap::new();
+        for (_, node, attributes) in graph.adder_nodes() {
+            let layer = FloatLayer {
+                node: node.name(),
+                attributes,
+                weights: model.values(node, "adder")?,
+                bias: if attributes.bias { model.values(node, "bias")? } else { &[] },
+                non_negative_input: node
+                    .inputs()
+                    .iter()
+                    .all(|&input| graph.nodes()[input].is_non_negative()),
+                range: observations.range(node.name())?,
+            };
+            layers.insert(node.name().to_owned(), method.quantize(&layer)?);
+        }
+        if layers.is_empty() {
+            return Err(QuantError::config(
+                "model",
+                format!("the graph `{}` has no adder layer to quantize", graph.name()),
+            ));
+        }
+        Self::from_layers(model, layers, provenance)
+    }
+
+    /// Puts quantized layers in the place of the float ones.
+    ///
+    /// # Errors
+    /// If a layer's parts do not fit the graph, or one is missing.
+    pub(crate) fn from_layers(
+        float: &Model,
+        layers: BTreeMap<String, QuantizedLayer>,
+        provenance: Provenance,
+    ) -> Result<Self, QuantError> {
+        let mut graph = float.graph().clone();
+        let mut parameters = float.parameters().clone();
+        for (_, node, attributes) in float.graph().adder_nodes() {
+            let layer = layers
+                .get(node.name())
+                .ok_or_else(|| QuantError::layer(node.name(), "it has no quantized form"))?;
+            layer.check(attributes).map_err(|reason| QuantError::layer(node.name(), reason))?;
+            graph = graph.with_op(node.name(), Op::AdderConv(attributes.with_bias()))?;
+            for (suffix, shape, values) in [
+                ("adder", attributes.weight_shape().to_vec(), layer.dequantized()),
+                ("bias", vec![attributes.out_channels], layer.bias.clone()),
+            ] {
+                let array = ArrayD::from_shape_vec(shape, values)
+                    .map_err(|e| QuantError::layer(node.name(), e.to_string()))?;
+                parameters.insert(node.parameter(suffix), array);
+            }
+        }
+        let model = float.clone().with_parts(graph, parameters)?;
+        Ok(Self { model, layers, provenance })
+    }
+
+    /// The float model that the integers stand for.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The quantized layers by node name.
+    pub fn layers(&self) -> &BTreeMap<String, QuantizedLayer> {
+        &self.layers
+    }
+
+    /// How the model came about.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The same layers around another float model (of the same graph), with changed provenance.
+    pub(crate) fn with_model(&self, model: Model, provenance: Provenance) -> Self {
+        Self { model, layers: self.layers.clone(), provenance }
+    }
+}
+
+#[cfg(test)]
+mod tests;

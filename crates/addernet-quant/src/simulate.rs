@@ -1,0 +1,179 @@
+//! Simulated execution: the integers of a quantized model, computed on the float operator.
+//!
+//! Activations are turned into codes and the L1 operator runs on the codes themselves, as f32: the
+//! sums stay below 2^24 for layers of up to 2^24/(2·255) = 32,896 taps, so that they are the integer
+//! engine's sums exactly. Everything between the adder layers is float.
+
+use std::collections::HashMap;
+
+use addernet_graph::exec::{adder_conv, pack};
+use addernet_graph::{ConvAttributes, Executor, Hook, HookError, Model, Node, NodeId};
+use addernet_kernels::{AdderKernelF32, PackedWeightsF32};
+use ndarray::{Array2, Array4, s};
+
+use crate::error::QuantError;
+use crate::format::CodeFormat;
+use crate::layer::Group;
+use crate::model::QuantizedModel;
+
+/// Runs a quantized model in simulation. Preparing it packs the codes; running is `&self`.
+pub struct Simulator<'m> {
+    executor: Executor<'m>,
+    layers: HashMap<NodeId, SimulatedLayer>,
+}
+
+/// A layer's groups, ready to run.
+struct SimulatedLayer {
+    activation_format: CodeFormat,
+    bias: Vec<f32>,
+    groups: Vec<SimulatedGroup>,
+}
+
+struct SimulatedGroup {
+    group: Group,
+    /// Output channels of the group, rising.
+    channels: Vec<usize>,
+    attributes: ConvAttributes,
+    packed: PackedWeightsF32,
+}
+
+impl<'m> Simulator<'m> {
+    /// Prepares `quantized` for the L1 operator `kernel`.
+    ///
+    /// # Errors
+    /// If the operator refuses a layer.
+    pub fn new(
+        quantized: &'m QuantizedModel,
+        kernel: &'static dyn AdderKernelF32,
+    ) -> Result<Self, QuantError> {
+        let model = quantized.model();
+        let mut layers = HashMap::new();
+        for (id, node, attributes) in model.graph().adder_nodes() {
+            let Some(layer) = quantized.layers().get(node.name()) else { continue };
+            let taps = layer.taps();
+            let mut groups = Vec::new();
+            for (index, group) in layer.groups.iter().enumerate() {
+                let channels: Vec<usize> =
+                    (0..attributes.out_channels).filter(|&o| layer.group_of[o] == index).collect();
+                if channels.is_empty() {
+                    continue;
+                }
+                let attributes = ConvAttributes { out_channels: channels.len(), ..*attributes };
+                let units: Vec<f32> = channels
+                    .iter()
+                    .flat_map(|&o| &layer.codes[o * taps..(o + 1) * taps])
+                    .map(|&code| layer.weight_format.units(code) as f32)
+                    .collect();
+                let packed = pack(kernel, node, &attributes, &units)?;
+                groups.push(SimulatedGroup { group: *group, channels, attributes, packed });
+            }
+            let (activation_format, bias) = (layer.activation_format, layer.bias.clone());
+            layers.insert(id, SimulatedLayer { activation_format, bias, groups });
+        }
+        Ok(Self { executor: Executor::new(model, kernel)?, layers })
+    }
+
+    /// The float model around the simulated layers.
+    pub fn model(&self) -> &'m Model {
+        self.executor.model()
+    }
+
+    /// Runs a batch of images (N,H,W,C) and returns the logits (N, classes).
+    ///
+    /// # Errors
+    /// If the images do not have the graph's input shape.
+    pub fn run(&self, images: Array4<f32>) -> Result<Array2<f32>, QuantError> {
+        self.run_with(images, &mut ())
+    }
+
+    /// Runs a batch under a hook, which sees and may replace every node but the adder layers.
+    ///
+    /// # Errors
+    /// If the images do not have the graph's input shape, or the hook fails.
+    pub fn run_with(
+        &self,
+        images: Array4<f32>,
+        hook: &mut dyn Hook,
+    ) -> Result<Array2<f32>, QuantError> {
+        let mut hook = SimulationHook { simulator: self, inner: hook };
+        Ok(self.executor.run_with(images, &mut hook)?)
+    }
+
+    fn layer(
+        &self,
+        node: &Node,
+        layer: &SimulatedLayer,
+        x: &Array4<f32>,
+    ) -> Result<Array4<f32>, HookError> {
+        let mut y: Option<Array4<f32>> = None;
+        for group in &layer.groups {
+            let units = activation_units(x, layer.activation_format, group.group);
+            let kernel = self.executor.kernel();
+            let mut sums = adder_conv(kernel, node, &group.attributes, &units, &group.packed)?;
+            let bias: Vec<f32> = group.channels.iter().map(|&o| layer.bias[o]).collect();
+            rescale(&mut sums, group.group.step(), &bias);
+            if layer.groups.len() == 1 {
+                return Ok(sums);
+            }
+            let (n, h, w, _) = sums.dim();
+            let y = y.get_or_insert_with(|| Array4::zeros((n, h, w, layer.bias.len())));
+            for (i, &o) in group.channels.iter().enumerate() {
+                y.slice_mut(s![.., .., .., o]).assign(&sums.slice(s![.., .., .., i]));
+            }
+        }
+        y.ok_or_else(|| "it has no group of kernels".into())
+    }
+}
+
+/// The grid units of each activation: its code times the format's multiplier, as f32.
+fn activation_units(x: &Array4<f32>, format: CodeFormat, group: Group) -> Array4<f32> {
+    let multiplier = f32::from(format.multiplier);
+    let inverse = f32::from(group.levels) / (multiplier * group.scale);
+    let (min, max) = (format.min() as f32, format.max() as f32);
+    x.mapv(|v| (v * inverse).round_ties_even().clamp(min, max) * multiplier)
+}
+
+/// step·sum + bias per channel, in place.
+fn rescale(sums: &mut Array4<f32>, step: f32, bias: &[f32]) {
+    if let Some(values) = sums.as_slice_mut() {
+        for pixel in values.chunks_exact_mut(bias.len()) {
+            pixel.iter_mut().zip(bias).for_each(|(v, b)| *v = *v * step + b);
+        }
+    }
+}
+
+/// Puts the simulated layers before another hook.
+struct SimulationHook<'a, 'm> {
+    simulator: &'a Simulator<'m>,
+    inner: &'a mut dyn Hook,
+}
+
+impl Hook for SimulationHook<'_, '_> {
+    fn inputs(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        inputs: &[&Array4<f32>],
+    ) -> Result<(), HookError> {
+        self.inner.inputs(id, node, inputs)
+    }
+
+    fn replace(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        inputs: &[&Array4<f32>],
+    ) -> Result<Option<Array4<f32>>, HookError> {
+        match (self.simulator.layers.get(&id), inputs) {
+            (Some(layer), [x]) => self.simulator.layer(node, layer, x).map(Some),
+            _ => self.inner.replace(id, node, inputs),
+        }
+    }
+
+    fn output(&mut self, id: NodeId, node: &Node, output: &Array4<f32>) -> Result<(), HookError> {
+        self.inner.output(id, node, output)
+    }
+}
+
+#[cfg(test)]
+mod tests;

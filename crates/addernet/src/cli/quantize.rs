@@ -1,0 +1,346 @@
+//! `addernet quantize`.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use addernet::data::DataError;
+use addernet::quant::{Provenance, store};
+use addernet::{
+    Accuracy, AnyModel, CALIBRATION_BATCH, Classifier, DatasetKind, Executor, Images, LayerReport,
+    MethodKind, MethodSettings, Quantization, QuantizeOptions, QuantizedModel, Redistribution,
+    SharedScale, Simulator, Split, WeightShares, evaluate, inspect, quantize,
+};
+use anyhow::bail;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use serde::Serialize;
+
+use super::args::{DataArgs, ModelArgs, RunArgs, Runtime, count};
+use super::progress::Bars;
+use super::{interrupt, output, usage_error};
+
+const EXAMPLES: &str = "\
+Examples:
+  The paper's method at 4 bits, and what it costs:
+    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data --evaluate -o q4.safetensors
+  An ablation without groups and without either clamp:
+    addernet quantize resnet20.pth --bits 4 --groups 1 --no-weight-clamp --outlier-quantile 1 \\
+      --dataset cifar10 --data-dir data -o ablation.safetensors
+  The baseline:
+    addernet quantize resnet20.pth --bits 8 --method shared-scale --dataset cifar10 --data-dir data \\
+      -o baseline.safetensors";
+
+/// Quantize a float model to 2 to 8 bits, without training
+///
+/// Observes the activations of every adder layer on training images, turns its weights into integer
+/// codes with the chosen method, and re-estimates the statistics of batch normalisation on augmented
+/// training images. Test images are used for nothing but the figures that --evaluate reports.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct QuantizeArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    /// Bits of weights and activations, 2 to 8
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
+    bits: u8,
+
+    /// `redistribution` (Nie et al., NeurIPS 2022), or the baseline `shared-scale` (Wang et al. 2021)
+    #[arg(long, value_name = "NAME", value_parser = method(), default_value = "redistribution")]
+    method: MethodKind,
+
+    /// Redistribution: groups of kernels per layer, each with a scale of its own [default: 4]
+    #[arg(long, value_name = "G", value_parser = groups())]
+    groups: Option<usize>,
+
+    /// Redistribution: do not clamp weights into the activations' range (an ablation)
+    #[arg(long)]
+    no_weight_clamp: bool,
+
+    /// Quantile beyond which activations are clamped, above 0 and at most 1, where 1 clamps none
+    /// [default: 0.9997 for redistribution, 1 for shared-scale]
+    #[arg(long, value_name = "Q", value_parser = quantile)]
+    outlier_quantile: Option<f64>,
+
+    /// Training images to observe activations on, balanced over the classes
+    #[arg(long, value_name = "N", value_parser = count(1), default_value_t = 2048)]
+    calibration: usize,
+
+    /// Re-estimate BN statistics on the quantized network (the default)
+    #[arg(long, overrides_with = "no_reestimate_bn")]
+    reestimate_bn: bool,
+
+    /// Keep the float model's BN statistics
+    #[arg(long, overrides_with = "reestimate_bn", conflicts_with = "bn_images")]
+    no_reestimate_bn: bool,
+
+    /// Augmented training images for BN re-estimation
+    #[arg(long, value_name = "N", value_parser = count(2), default_value_t = 200 * CALIBRATION_BATCH)]
+    bn_images: usize,
+
+    /// Report accuracy on the test split: float, and quantized with and without BN re-estimation
+    #[arg(long)]
+    evaluate: bool,
+
+    /// Model file to write; an existing one is replaced
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// The JSON object.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    output: String,
+    output_bytes: u64,
+    #[serde(flatten)]
+    provenance: Provenance,
+    calibration_batch: usize,
+    dataset: DatasetKind,
+    /// Of the float weights, to the calibrated activation ranges.
+    weight_shares: Option<WeightShares>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy: Option<Accuracies>,
+    seconds: f64,
+    kernel: &'static str,
+    threads: usize,
+    layers: Vec<LayerReport>,
+}
+
+#[derive(Serialize)]
+struct Accuracies {
+    float: Accuracy,
+    without_bn_reestimation: Accuracy,
+    /// Null with --no-reestimate-bn.
+    with_bn_reestimation: Option<Accuracy>,
+}
+
+pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
+    let options = args.options();
+    let start = Instant::now();
+    let runtime = args.run.start()?;
+    output::check_destination(&args.output)?;
+    if output::is_same_file(&args.output, &args.model.model) {
+        bail!(
+            "{}: is the model to be quantized; write elsewhere",
+            args.output.display()
+        );
+    }
+    let model = args.model.open()?;
+    let AnyModel::Float(float) = &model else {
+        bail!(
+            "{}: is quantized already; take the float model it was made from",
+            args.model.model.display()
+        );
+    };
+    let training = args
+        .data
+        .place
+        .open(args.data.dataset, float, Split::Train)?;
+    // Opened early: a missing test split should not cost the whole calibration.
+    let test = match args.evaluate {
+        true => Some(
+            args.data
+                .place
+                .open(args.data.dataset, float, Split::Test)?,
+        ),
+        false => None,
+    };
+    let bars = Bars::default();
+    let result = quantize(float, &training, &options, runtime.kernel, &bars).map_err(hint)?;
+    let output_bytes = write(&args.output, result.result())?;
+    let accuracy = match &test {
+        Some(test) => Some(accuracies(&model, &result, test, &runtime)?),
+        None => None,
+    };
+    let report = Report {
+        model: args.model.model.display().to_string(),
+        output: args.output.display().to_string(),
+        output_bytes,
+        provenance: result.result().provenance().clone(),
+        calibration_batch: CALIBRATION_BATCH,
+        dataset: args.data.dataset,
+        weight_shares: inspect(&model, Some(&result.observations))?.weight_shares,
+        accuracy,
+        seconds: start.elapsed().as_secs_f64(),
+        kernel: runtime.kernel.name(),
+        threads: runtime.threads,
+        layers: inspect(&AnyModel::Quantized(result.result().clone()), None)?.layers,
+    };
+    if args.run.json {
+        output::json(&report)
+    } else {
+        output::text(&report.to_string())
+    }
+}
+
+impl QuantizeArgs {
+    /// The options; contradictions end the program.
+    fn options(&self) -> QuantizeOptions {
+        let bits = self.bits;
+        let method = match self.method {
+            MethodKind::Redistribution => MethodSettings::Redistribution(Redistribution {
+                bits,
+                groups: self.groups.unwrap_or(4),
+                weight_clamp: !self.no_weight_clamp,
+            }),
+            MethodKind::SharedScale => {
+                for (flag, given) in [
+                    ("--groups", self.groups.is_some()),
+                    ("--no-weight-clamp", self.no_weight_clamp),
+                ] {
+                    if given {
+                        let message = format!("{flag} means nothing to --method shared-scale");
+                        usage_error("quantize", message);
+                    }
+                }
+                MethodSettings::SharedScale(SharedScale { bits })
+            }
+        };
+        let published = QuantizeOptions::new(method);
+        QuantizeOptions {
+            outlier_quantile: self.outlier_quantile.unwrap_or(published.outlier_quantile),
+            calibration_images: self.calibration,
+            bn_images: if self.no_reestimate_bn {
+                0
+            } else {
+                self.bn_images
+            },
+            seed: self.run.seed,
+            ..published
+        }
+    }
+}
+
+/// Names the flag that mends it.
+fn hint(error: addernet::Error) -> anyhow::Error {
+    match error {
+        addernet::Error::Data(error @ DataError::TooFewImages { .. }) => {
+            anyhow::anyhow!("{error}, with --calibration")
+        }
+        error => error.into(),
+    }
+}
+
+fn write(path: &Path, quantized: &QuantizedModel) -> anyhow::Result<u64> {
+    let file = store::to_file(quantized)?;
+    interrupt::uninterrupted(|| file.write(path))?;
+    Ok(std::fs::metadata(path)?.len())
+}
+
+fn accuracies(
+    model: &AnyModel,
+    quantization: &Quantization,
+    test: &Images,
+    runtime: &Runtime,
+) -> anyhow::Result<Accuracies> {
+    let accuracy = |classifier: &dyn Classifier, subject| {
+        evaluate(classifier, test, &test.first(None), &Bars::about(subject)).map(|e| e.accuracy)
+    };
+    let simulated = |quantized, subject| -> anyhow::Result<Accuracy> {
+        Ok(accuracy(
+            &Simulator::new(quantized, runtime.kernel)?,
+            subject,
+        )?)
+    };
+    Ok(Accuracies {
+        float: accuracy(&Executor::new(model.float(), runtime.kernel)?, "float")?,
+        without_bn_reestimation: simulated(&quantization.without_bn_reestimation, "quantized")?,
+        with_bn_reestimation: match &quantization.with_bn_reestimation {
+            Some(quantized) => Some(simulated(quantized, "with new BN")?),
+            None => None,
+        },
+    })
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Provenance {
+            method,
+            weight_bits,
+            calibration_images,
+            bn_images,
+            ..
+        } = &self.provenance;
+        let thousands = |n: usize| output::thousands(n as u64);
+        writeln!(
+            f,
+            "method        {method}, {weight_bits} bits, {} adder layers",
+            self.layers.len()
+        )?;
+        writeln!(f, "calibration   {} images", thousands(*calibration_images))?;
+        match bn_images {
+            0 => writeln!(f, "BN            as in the float model")?,
+            images => writeln!(
+                f,
+                "BN            re-estimated on {} images",
+                thousands(*images)
+            )?,
+        }
+        if let Some(WeightShares {
+            below,
+            inside,
+            above,
+        }) = self.weight_shares
+        {
+            writeln!(
+                f,
+                "weights       {} below, {} inside, {} above the activations' range",
+                output::percent(below),
+                output::percent(inside),
+                output::percent(above)
+            )?;
+        }
+        if let Some(accuracy) = &self.accuracy {
+            let mut row = |label, accuracy: Accuracy| {
+                let (top1, top5) = (
+                    output::percent(accuracy.top1),
+                    output::percent(accuracy.top5),
+                );
+                writeln!(
+                    f,
+                    "{label}top-1 {top1}, top-5 {top5}, loss {:.4}",
+                    accuracy.loss
+                )
+            };
+            row("float         ", accuracy.float)?;
+            row("without BN    ", accuracy.without_bn_reestimation)?;
+            if let Some(with) = accuracy.with_bn_reestimation {
+                row("with BN       ", with)?;
+            }
+        }
+        writeln!(
+            f,
+            "time          {:.1} s, {} thread(s)",
+            self.seconds, self.threads
+        )?;
+        write!(
+            f,
+            "written       {} ({} bytes)",
+            self.output,
+            output::thousands(self.output_bytes)
+        )
+    }
+}
+
+fn method() -> impl TypedValueParser<Value = MethodKind> {
+    PossibleValuesParser::new(MethodKind::ALL.map(MethodKind::name))
+        .try_map(|name| name.parse::<MethodKind>())
+}
+
+fn groups() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=addernet::quant::MAX_GROUPS as u64)
+}
+
+fn quantile(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("it must be a number above 0 and at most 1".to_owned()),
+    }
+}

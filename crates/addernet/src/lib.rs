@@ -1,0 +1,61 @@
+//! Quantize and run multiplication-free neural networks.
+//!
+//! An AdderNet (Chen et al., CVPR 2020) replaces the products of a convolution by sums of absolute
+//! differences, `y = −Σ|x − w|`. This crate puts the workspace's crates together:
+//!
+//! - [`AnyModel`] opens a PyTorch checkpoint or a model file, float or quantized;
+//! - [`evaluate`](evaluate()) measures the accuracy of a [`Classifier`] on [`Images`];
+//! - [`quantize`](quantize()) is the whole post-training quantization, from training images to a
+//!   [`QuantizedModel`];
+//! - [`inspect`](inspect()) reports on every adder layer.
+//!
+//! The command `addernet` is these functions behind flags. What they are made of is in
+//! [`kernels`], [`graph`], [`data`] and [`quant`].
+//!
+//! ```no_run
+//! use addernet::{AnyModel, DatasetKind, Executor, Images, ImportOptions, Split, evaluate};
+//!
+//! let path = "resnet20.pth".as_ref();
+//! let model = AnyModel::open(path, &ImportOptions::default())?;
+//! let model = model.float();
+//! let images = Images::open(model, DatasetKind::Cifar10, Some("data".as_ref()), Split::Test, None)?;
+//! let executor = Executor::new(model, addernet::kernels::select(None)?)?;
+//! let accuracy = evaluate(&executor, &images, &images.first(None), &())?.accuracy;
+//! println!("top-1 {:.2} %", 100.0 * accuracy.top1);
+//! # Ok::<(), addernet::Error>(())
+//! ```
+
+mod any_model;
+mod error;
+mod evaluate;
+mod images;
+mod inspect;
+mod progress;
+mod quantize;
+#[cfg(test)]
+#[path = "../tests/cli/model.rs"]
+mod testing;
+
+pub use addernet_data as data;
+pub use addernet_graph as graph;
+pub use addernet_kernels as kernels;
+pub use addernet_quant as quant;
+
+pub use addernet_data::{Dataset, DatasetKind, Split};
+pub use addernet_graph::import::ImportOptions;
+pub use addernet_graph::zoo::Architecture;
+pub use addernet_graph::{Executor, Graph, Model};
+pub use addernet_quant::{MethodKind, QuantizedModel, Redistribution, SharedScale, Simulator};
+
+pub use any_model::AnyModel;
+pub use error::Error;
+pub use evaluate::{Accuracy, Classifier, Evaluation, evaluate};
+pub use images::Images;
+pub use inspect::{
+    ActivationReport, BiasReport, LayerReport, ModelReport, QuantizationReport, WeightShares,
+    inspect,
+};
+pub use progress::{Progress, Stage};
+pub use quantize::{
+    CALIBRATION_BATCH, MethodSettings, Quantization, QuantizeOptions, observe, quantize,
+};

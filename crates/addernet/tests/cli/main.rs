@@ -1,0 +1,15 @@
+//! The command `addernet`, run as a user runs it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod bad_input;
+mod bench;
+mod cifar10;
+mod common;
+mod eval;
+mod inspect;
+#[cfg(unix)]
+mod interrupt;
+mod model;
+mod quantize;
+mod usage;

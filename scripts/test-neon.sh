@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs the kernel crate's tests for 64-bit Arm, NEON variant included, under qemu's user-mode emulation.
+#
+#   scripts/test-neon.sh            run them; says what is missing and exits 0 if the tools are not there
+#   scripts/test-neon.sh --install  first get the tools (Debian, root; about 250 MB)
+#
+# Three things are needed: a linker for aarch64 (Debian's gcc-aarch64-linux-gnu), qemu-aarch64-static
+# (qemu-user-static), and Rust's standard library for aarch64. The last comes from rustup if
+# `rustup target add aarch64-unknown-linux-gnu` was run. Otherwise --install unpacks Debian's rustc-web with its
+# amd64 and arm64 standard libraries (the compiler must be the very one that built them) below target/neon-tools,
+# with package lists of its own: neither the system's Rust nor its list of architectures changes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+triple=aarch64-unknown-linux-gnu
+tools=${ADDERNET_NEON_TOOLS:-$PWD/target/neon-tools}
+sysroot=$tools/sysroot
+
+has_rustup_target() {
+    [ -e "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]
+}
+
+unpack_debian_rust() {
+    local sources=/etc/apt/sources.list.d/debian.sources
+    [ -e "$sources" ] || sources=/etc/apt/sources.list
+    local apt=$tools/apt
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources" "$apt/debs" "$sysroot"
+    cp "$sources" "$apt/sources/"
+    local options=(
+        -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache"
+        -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/sources"
+        -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root
+    )
+    apt-get "${options[@]}" -q update
+    local depends version llvm
+    version=$(apt-cache "${options[@]}" show --no-all-versions rustc-web:amd64 | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p')
+    depends=$(apt-cache "${options[@]}" show --no-all-versions "libstd-rust-web-$version:amd64" | sed -n 's/^Depends: //p')
+    llvm=$(grep -o 'libllvm[0-9]*' <<<"$depends")
+    (cd "$apt/debs" && apt-get "${options[@]}" -q download rustc-web:amd64 libstd-rust-web-dev:amd64 \
+        libstd-rust-web-dev:arm64 "libstd-rust-web-$version:amd64" "$llvm:amd64")
+    for deb in "$apt"/debs/*.deb; do
+        dpkg -x "$deb" "$sysroot"
+    done
+    rm -rf "$apt"
+    cat >"$tools/rustc" <<WRAPPER
+#!/bin/sh
+LD_LIBRARY_PATH='$sysroot/usr/lib/x86_64-linux-gnu' exec '$sysroot/usr/bin/rustc' "\$@"
+WRAPPER
+    chmod +x "$tools/rustc"
+}
+
+if [ "${1:-}" = --install ]; then
+    if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64-static >/dev/null; then
+        apt-get install -qy --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+    fi
+    has_rustup_target || [ -x "$tools/rustc" ] || unpack_debian_rust
+elif [ $# -gt 0 ]; then
+    echo "usage: scripts/test-neon.sh [--install]" >&2
+    exit 2
+fi
+
+missing=()
+command -v aarch64-linux-gnu-gcc >/dev/null || missing+=("aarch64-linux-gnu-gcc (Debian: gcc-aarch64-linux-gnu)")
+command -v qemu-aarch64-static >/dev/null || missing+=("qemu-aarch64-static (Debian: qemu-user-static)")
+if ! has_rustup_target; then
+    if [ -x "$tools/rustc" ]; then
+        export RUSTC=$tools/rustc
+    else
+        missing+=("Rust's standard library for $triple")
+    fi
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "skipped: the NEON tests need these, which scripts/test-neon.sh --install gets:" >&2
+    printf '  %s\n' "${missing[@]}" >&2
+    exit 0
+fi
+
+export CARGO_TARGET_DIR=${ADDERNET_NEON_TARGET_DIR:-$PWD/target/neon}
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
+# Doctests would need the runner in rustdoc too; they show the interface, which the host's run tests.
+exec cargo test --target "$triple" -p addernet-kernels --lib --tests
