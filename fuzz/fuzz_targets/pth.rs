@@ -16,6 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Err(error) = import::load_any_from_bytes(bytes, path, &ImportOptions::default()) {
         let text = error.to_string();
-        assert!(text.starts_with("fuzz.pth: ") && !text.contains('\n'), "{text}");
+        assert!(
+            text.starts_with("fuzz.pth: ") && !text.contains('\n'),
+            "{text}"
+        );
     }
 });

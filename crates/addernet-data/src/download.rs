@@ -29,7 +29,7 @@ pub struct DownloadOptions {
     /// A mirror to use instead of the canonical addresses; file names are appended to it.
     pub base_url: Option<String>,
     /// How often to go on after a broken connection or a busy server, per file and address, without a
-    /// single byte arriving in between (5).
+    /// single byte arriving in between (3).
     pub retries: u32,
     /// Pause before the first of these retries; it doubles each time, up to a minute (1 s).
     pub retry_pause: Duration,
@@ -42,7 +42,7 @@ impl Default for DownloadOptions {
         Self {
             force: false,
             base_url: None,
-            retries: 5,
+            retries: 3,
             retry_pause: Duration::from_secs(1),
             timeout: Duration::from_secs(60),
         }

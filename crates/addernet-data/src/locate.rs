@@ -32,19 +32,19 @@ pub(crate) fn locate(
     dir: &Path,
     arrangements: &[Arrangement<'_>],
 ) -> Result<Located, DataError> {
-    let not_found = |dir: PathBuf, looked_for| DataError::NotFound {
+    let not_found = |looked_for| DataError::NotFound {
         kind,
         split,
-        dir,
+        dir: dir.to_path_buf(),
         looked_for,
     };
     if !dir.is_dir() {
         let looked_for = format!("the folder itself, which {}", absence(dir));
-        return Err(not_found(dir.to_path_buf(), looked_for));
+        return Err(not_found(looked_for));
     }
     let mut incomplete = None;
     for (arrangement, Arrangement { folder, files }) in arrangements.iter().enumerate() {
-        let folder = if folder.is_empty() {
+        let path = if folder.is_empty() {
             dir.to_path_buf()
         } else {
             dir.join(folder)
@@ -54,7 +54,7 @@ pub(crate) fn locate(
             .map(|names| {
                 names
                     .iter()
-                    .map(|name| folder.join(name))
+                    .map(|name| path.join(name))
                     .find(|path| path.is_file())
             })
             .collect();
@@ -68,19 +68,29 @@ pub(crate) fn locate(
             let files = found.into_iter().flatten().collect();
             return Ok(Located {
                 arrangement,
-                dir: folder,
+                dir: path,
                 files,
             });
         }
         if missing.len() < files.len() && incomplete.is_none() {
-            let looked_for = format!(
-                "{}, missing beside the other files there",
-                missing.join(", ")
-            );
-            incomplete = Some(not_found(folder, looked_for));
+            incomplete = Some(format!(
+                "{} in {}, missing beside the other files there",
+                missing.join(", "),
+                place(folder)
+            ));
         }
     }
-    Err(incomplete.unwrap_or_else(|| not_found(dir.to_path_buf(), describe(arrangements))))
+    Err(not_found(
+        incomplete.unwrap_or_else(|| describe(arrangements)),
+    ))
+}
+
+fn place(folder: &str) -> String {
+    if folder.is_empty() {
+        "it".to_owned()
+    } else {
+        format!("{folder}/")
+    }
 }
 
 /// Why a path is no folder, to continue "which …".
@@ -98,11 +108,7 @@ fn describe(arrangements: &[Arrangement<'_>]) -> String {
     for Arrangement { folder, files } in arrangements {
         let names: Vec<&str> = files.iter().map(|names| names[0]).collect();
         let names = names.join(", ");
-        let place = if folder.is_empty() {
-            "it".to_owned()
-        } else {
-            format!("{folder}/")
-        };
+        let place = place(folder);
         match groups.iter_mut().find(|(known, _)| *known == names) {
             Some((_, places)) => places.push(place),
             None => groups.push((names, vec![place])),
@@ -162,7 +168,7 @@ mod tests {
         fs::write(temp.path().join("sub/a.bin"), "").unwrap();
         let message = look(temp.path()).err().unwrap().to_string();
         assert!(
-            message.contains("sub: looked for b.bin, missing beside"),
+            message.contains("looked for b.bin in sub/, missing beside"),
             "{message}"
         );
     }

@@ -4,7 +4,7 @@
 //!   architectures.
 //! - [`Model`]: a graph with its parameters.
 //! - [`Executor`]: runs a model on a batch of images, with [`Hook`]s on every node.
-//! - [`file`]: the model file. [`import`]: PyTorch checkpoints and safetensors.
+//! - [`mod@file`]: the model file. [`import`]: PyTorch checkpoints and safetensors.
 //!
 //! Nothing here knows about bits: quantization is a function from models to models in its own crate.
 

@@ -118,11 +118,19 @@ fn infer_inner(
         }
     };
     let slide = |kernel: [usize; 2], stride: [usize; 2], padding: [usize; 2]| {
-        let FeatureShape { height, width, .. } = inputs[0];
-        Ok::<_, String>((
+        let FeatureShape {
+            channels,
+            height,
+            width,
+        } = inputs[0];
+        let shape = (
             window("vertical", height, kernel[0], stride[0], padding[0])?,
             window("horizontal", width, kernel[1], stride[1], padding[1])?,
-        ))
+        );
+        // The operators copy their input with its padding around it.
+        check_extents(&[height + 2 * padding[0], width + 2 * padding[1], channels])
+            .map_err(|reason| format!("with its padding, its input is too large: {reason}"))?;
+        Ok::<_, String>(shape)
     };
     match op {
         Op::Input => Ok(input_shape),

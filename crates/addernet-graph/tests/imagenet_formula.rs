@@ -1,6 +1,8 @@
 //! The zoo's ImageNet networks against the original PyTorch code: weights from a formula, running
 //! statistics and logits from the golden files.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 use std::path::PathBuf;
 
 use addernet_graph::zoo::Architecture;

@@ -28,22 +28,33 @@ pub fn reestimate_bn<E>(
 where
     E: std::error::Error + Send + Sync + 'static,
 {
-    let mut estimator =
-        Estimator { model: quantized.model(), statistics: BTreeMap::new(), batches: 0 };
+    let mut estimator = Estimator {
+        model: quantized.model(),
+        statistics: BTreeMap::new(),
+        batches: 0,
+    };
     let mut images = 0;
     for batch in batches {
-        let batch = batch.map_err(|e| QuantError::Images { source: Box::new(e) })?;
+        let batch = batch.map_err(|e| QuantError::Images {
+            source: Box::new(e),
+        })?;
         images += batch.dim().0;
         simulator.run_with(batch, &mut estimator)?;
         estimator.batches += 1;
     }
     if estimator.batches == 0 {
-        return Err(QuantError::config("BN re-estimation", "needs at least one batch of images"));
+        return Err(QuantError::config(
+            "BN re-estimation",
+            "needs at least one batch of images",
+        ));
     }
     let (graph, mut parameters, info) = quantized.model().clone().into_parts();
     estimator.write_into(&mut parameters)?;
     let model = Model::new(graph, parameters)?.with_info(info)?;
-    let provenance = Provenance { bn_images: images, ..quantized.provenance().clone() };
+    let provenance = Provenance {
+        bn_images: images,
+        ..quantized.provenance().clone()
+    };
     Ok(quantized.with_model(model, provenance))
 }
 
@@ -67,7 +78,9 @@ impl Hook for Estimator<'_> {
         node: &Node,
         inputs: &[&Array4<f32>],
     ) -> Result<Option<Array4<f32>>, HookError> {
-        let (Op::BatchNorm { channels, eps }, [x]) = (node.op(), inputs) else { return Ok(None) };
+        let (Op::BatchNorm { channels, eps }, [x]) = (node.op(), inputs) else {
+            return Ok(None);
+        };
         let count = x.len() / channels;
         if count < 2 {
             return Err("BN needs at least two values per channel: use larger batches".into());
@@ -76,7 +89,10 @@ impl Hook for Estimator<'_> {
         let sums = self
             .statistics
             .entry(node.name().to_owned())
-            .or_insert_with(|| Sums { mean: vec![0.0; *channels], var: vec![0.0; *channels] });
+            .or_insert_with(|| Sums {
+                mean: vec![0.0; *channels],
+                var: vec![0.0; *channels],
+            });
         let unbiased = count as f64 / (count - 1) as f64;
         for c in 0..*channels {
             sums.mean[c] += mean[c];
@@ -87,18 +103,23 @@ impl Hook for Estimator<'_> {
         let (factor, offset): (Vec<f32>, Vec<f32>) = (0..*channels)
             .map(|c| {
                 let factor = f64::from(weight[c]) / (var[c] + f64::from(*eps)).sqrt();
-                (factor as f32, (f64::from(bias[c]) - mean[c] * factor) as f32)
+                (
+                    factor as f32,
+                    (f64::from(bias[c]) - mean[c] * factor) as f32,
+                )
             })
             .unzip();
         let mut y = (*x).clone();
         if let Some(values) = y.as_slice_mut() {
-            values.par_chunks_mut(channels * PIECE_PIXELS).for_each(|piece| {
-                for pixel in piece.chunks_exact_mut(*channels) {
-                    for ((v, f), o) in pixel.iter_mut().zip(&factor).zip(&offset) {
-                        *v = *v * f + o;
+            values
+                .par_chunks_mut(channels * PIECE_PIXELS)
+                .for_each(|piece| {
+                    for pixel in piece.chunks_exact_mut(*channels) {
+                        for ((v, f), o) in pixel.iter_mut().zip(&factor).zip(&offset) {
+                            *v = *v * f + o;
+                        }
                     }
-                }
-            });
+                });
         }
         Ok(Some(y))
     }
@@ -108,8 +129,10 @@ impl Estimator<'_> {
     fn write_into(self, parameters: &mut Parameters) -> Result<(), QuantError> {
         for (node, sums) in self.statistics {
             for (suffix, sums) in [("running_mean", sums.mean), ("running_var", sums.var)] {
-                let mean: Vec<f32> =
-                    sums.iter().map(|sum| (sum / self.batches as f64) as f32).collect();
+                let mean: Vec<f32> = sums
+                    .iter()
+                    .map(|sum| (sum / self.batches as f64) as f32)
+                    .collect();
                 let array = ArrayD::from_shape_vec(vec![mean.len()], mean)
                     .map_err(|e| QuantError::layer(&node, e.to_string()))?;
                 parameters.insert(format!("{node}.{suffix}"), array);
@@ -156,7 +179,10 @@ fn channel_means(
         .collect();
     let mut means = vec![0.0f64; channels];
     for piece in pieces {
-        means.iter_mut().zip(piece).for_each(|(mean, sum)| *mean += sum);
+        means
+            .iter_mut()
+            .zip(piece)
+            .for_each(|(mean, sum)| *mean += sum);
     }
     let count = (values.len() / channels) as f64;
     means.iter_mut().for_each(|mean| *mean /= count);

@@ -48,7 +48,10 @@ pub fn clamp_weights(
     for (_, node, attributes) in model.graph().adder_nodes() {
         let (lo, hi) = ranges(node.name())?;
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
-            return Err(QuantError::layer(node.name(), format!("the range [{lo}, {hi}] is empty")));
+            return Err(QuantError::layer(
+                node.name(),
+                format!("the range [{lo}, {hi}] is empty"),
+            ));
         }
         let mut weights = model.values(node, "adder")?.to_vec();
         let mut bias = match attributes.bias {

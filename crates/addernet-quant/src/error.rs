@@ -36,11 +36,17 @@ pub enum QuantError {
 impl QuantError {
     /// An error about one layer.
     pub(crate) fn layer(node: &str, reason: impl Into<String>) -> Self {
-        QuantError::Layer { node: node.to_owned(), reason: reason.into() }
+        QuantError::Layer {
+            node: node.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     /// An error about one setting.
     pub(crate) fn config(setting: &'static str, reason: impl Into<String>) -> Self {
-        QuantError::Config { setting, reason: reason.into() }
+        QuantError::Config {
+            setting,
+            reason: reason.into(),
+        }
     }
 }

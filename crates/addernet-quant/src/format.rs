@@ -27,12 +27,20 @@ pub struct CodeFormat {
 impl CodeFormat {
     /// Smallest code.
     pub fn min(self) -> i32 {
-        if self.signed { -(1 << (self.bits - 1)) } else { 0 }
+        if self.signed {
+            -(1 << (self.bits - 1))
+        } else {
+            0
+        }
     }
 
     /// Largest code.
     pub fn max(self) -> i32 {
-        (1 << (if self.signed { self.bits - 1 } else { self.bits })) - 1
+        (1 << (if self.signed {
+            self.bits - 1
+        } else {
+            self.bits
+        })) - 1
     }
 
     /// The code of `value` where `levels` grid units are worth `scale`:
@@ -41,8 +49,8 @@ impl CodeFormat {
     /// The quotient is formed in f64, in this order: a weight that was clamped to −scale is then
     /// exactly half-way between two codes in the published formula, and rounds as it says.
     pub fn encode(self, value: f32, scale: f32, levels: u16) -> i32 {
-        let quotient = f64::from(value) * f64::from(levels)
-            / (f64::from(self.multiplier) * f64::from(scale));
+        let quotient =
+            f64::from(value) * f64::from(levels) / (f64::from(self.multiplier) * f64::from(scale));
         let code = quotient.round_ties_even();
         code.clamp(f64::from(self.min()), f64::from(self.max())) as i32
     }
@@ -70,7 +78,10 @@ pub(crate) fn check_bits(bits: u8) -> Result<u8, QuantError> {
     if BITS.contains(&bits) {
         return Ok(bits);
     }
-    Err(QuantError::config("bits", format!("must be 2 to 8, got {bits}")))
+    Err(QuantError::config(
+        "bits",
+        format!("must be 2 to 8, got {bits}"),
+    ))
 }
 
 /// Packs codes at their true width: code − min as an unsigned b-bit number, the first code in the
@@ -78,7 +89,10 @@ pub(crate) fn check_bits(bits: u8) -> Result<u8, QuantError> {
 pub(crate) fn pack(codes: &[i32], format: CodeFormat) -> Vec<u8> {
     let mut bytes = vec![0u8; (codes.len() * usize::from(format.bits)).div_ceil(8)];
     for (i, &code) in codes.iter().enumerate() {
-        let (byte, shift) = (i * usize::from(format.bits) / 8, i * usize::from(format.bits) % 8);
+        let (byte, shift) = (
+            i * usize::from(format.bits) / 8,
+            i * usize::from(format.bits) % 8,
+        );
         let bits = ((code - format.min()) as u16) << shift;
         bytes[byte] |= bits as u8;
         if bits > 0xff {

@@ -13,11 +13,7 @@ pub const MAX_GROUPS: usize = 255;
 ///
 /// # Errors
 /// If there are more groups than kernels, or none.
-pub fn group_kernels(
-    node: &str,
-    ranges: &[f32],
-    groups: usize,
-) -> Result<Vec<usize>, QuantError> {
+pub fn group_kernels(node: &str, ranges: &[f32], groups: usize) -> Result<Vec<usize>, QuantError> {
     if groups == 0 || groups > MAX_GROUPS {
         let reason = format!("must be 1 to {MAX_GROUPS}, got {groups}");
         return Err(QuantError::config("groups", reason));
@@ -47,7 +43,10 @@ pub fn group_kernels(
 
 /// Index of the first bound that is not below each range.
 fn assign(ranges: &[f32], bounds: &[f32]) -> Vec<usize> {
-    ranges.iter().map(|&r| bounds.partition_point(|&bound| bound < r)).collect()
+    ranges
+        .iter()
+        .map(|&r| bounds.partition_point(|&bound| bound < r))
+        .collect()
 }
 
 #[cfg(test)]

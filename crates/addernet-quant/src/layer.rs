@@ -70,7 +70,11 @@ impl QuantizedLayer {
     /// Share of weight codes at the ends of their range, 0 to 1.
     pub fn saturated(&self) -> f64 {
         let (min, max) = (self.weight_format.min(), self.weight_format.max());
-        let count = self.codes.iter().filter(|&&code| code == min || code == max).count();
+        let count = self
+            .codes
+            .iter()
+            .filter(|&&code| code == min || code == max)
+            .count();
         count as f64 / self.codes.len() as f64
     }
 
@@ -89,13 +93,21 @@ impl QuantizedLayer {
                 return Err(format!("expected {expected} {what}, found {found}"));
             }
         }
-        if let Some(group) =
-            self.groups.iter().find(|g| !(g.step().is_finite() && g.step() >= f32::MIN_POSITIVE))
+        if let Some(group) = self
+            .groups
+            .iter()
+            .find(|g| !(g.step().is_finite() && g.step() >= f32::MIN_POSITIVE))
         {
             let Group { scale, levels } = group;
-            return Err(format!("a scale of {scale} in {levels} levels has no positive step"));
+            return Err(format!(
+                "a scale of {scale} in {levels} levels has no positive step"
+            ));
         }
-        if let Some(index) = self.group_of.iter().find(|&&index| index >= self.groups.len()) {
+        if let Some(index) = self
+            .group_of
+            .iter()
+            .find(|&&index| index >= self.groups.len())
+        {
             return Err(format!("group {index} of {}", self.groups.len()));
         }
         let (min, max) = (self.weight_format.min(), self.weight_format.max());

@@ -64,7 +64,11 @@ impl QuantizedModel {
                 node: node.name(),
                 attributes,
                 weights: model.values(node, "adder")?,
-                bias: if attributes.bias { model.values(node, "bias")? } else { &[] },
+                bias: if attributes.bias {
+                    model.values(node, "bias")?
+                } else {
+                    &[]
+                },
                 non_negative_input: node
                     .inputs()
                     .iter()
@@ -76,7 +80,10 @@ impl QuantizedModel {
         if layers.is_empty() {
             return Err(QuantError::config(
                 "model",
-                format!("the graph `{}` has no adder layer to quantize", graph.name()),
+                format!(
+                    "the graph `{}` has no adder layer to quantize",
+                    graph.name()
+                ),
             ));
         }
         Self::from_layers(model, layers, provenance)
@@ -97,10 +104,16 @@ impl QuantizedModel {
             let layer = layers
                 .get(node.name())
                 .ok_or_else(|| QuantError::layer(node.name(), "it has no quantized form"))?;
-            layer.check(attributes).map_err(|reason| QuantError::layer(node.name(), reason))?;
+            layer
+                .check(attributes)
+                .map_err(|reason| QuantError::layer(node.name(), reason))?;
             graph = graph.with_op(node.name(), Op::AdderConv(attributes.with_bias()))?;
             for (suffix, shape, values) in [
-                ("adder", attributes.weight_shape().to_vec(), layer.dequantized()),
+                (
+                    "adder",
+                    attributes.weight_shape().to_vec(),
+                    layer.dequantized(),
+                ),
                 ("bias", vec![attributes.out_channels], layer.bias.clone()),
             ] {
                 let array = ArrayD::from_shape_vec(shape, values)
@@ -109,7 +122,11 @@ impl QuantizedModel {
             }
         }
         let model = float.clone().with_parts(graph, parameters)?;
-        Ok(Self { model, layers, provenance })
+        Ok(Self {
+            model,
+            layers,
+            provenance,
+        })
     }
 
     /// The float model that the integers stand for.
@@ -129,7 +146,11 @@ impl QuantizedModel {
 
     /// The same layers around another float model (of the same graph), with changed provenance.
     pub(crate) fn with_model(&self, model: Model, provenance: Provenance) -> Self {
-        Self { model, layers: self.layers.clone(), provenance }
+        Self {
+            model,
+            layers: self.layers.clone(),
+            provenance,
+        }
     }
 }
 

@@ -41,7 +41,10 @@ impl Observations {
     /// If the layer was not calibrated, or only ever saw zeros.
     pub fn range(&self, node: &str) -> Result<ActivationRange, QuantError> {
         let range = self.layers.get(node).copied().ok_or_else(|| {
-            QuantError::layer(node, "it was not calibrated: run calibration on this very graph")
+            QuantError::layer(
+                node,
+                "it was not calibrated: run calibration on this very graph",
+            )
         })?;
         if range.bound > 0.0 {
             return Ok(range);
@@ -72,17 +75,29 @@ where
         let reason = format!("must be above 0 and at most 1 (no clamp), got {outlier_quantile}");
         return Err(QuantError::config("outlier quantile", reason));
     }
-    let mut observer = RangeObserver { layers: BTreeMap::new(), outlier_quantile };
+    let mut observer = RangeObserver {
+        layers: BTreeMap::new(),
+        outlier_quantile,
+    };
     let mut images = 0;
     for batch in batches {
-        let batch = batch.map_err(|e| QuantError::Images { source: Box::new(e) })?;
+        let batch = batch.map_err(|e| QuantError::Images {
+            source: Box::new(e),
+        })?;
         images += batch.dim().0;
         executor.run_with(batch, &mut observer)?;
     }
     if images == 0 {
-        return Err(QuantError::config("calibration", "needs at least one image"));
+        return Err(QuantError::config(
+            "calibration",
+            "needs at least one image",
+        ));
     }
-    Ok(Observations { layers: observer.layers, images, outlier_quantile })
+    Ok(Observations {
+        layers: observer.layers,
+        images,
+        outlier_quantile,
+    })
 }
 
 /// Keeps the running range of every adder layer's input.
@@ -92,22 +107,24 @@ struct RangeObserver {
 }
 
 impl Hook for RangeObserver {
-    fn inputs(
-        &mut self,
-        _: NodeId,
-        node: &Node,
-        inputs: &[&Array4<f32>],
-    ) -> Result<(), HookError> {
-        let (Some(_), [x]) = (node.adder(), inputs) else { return Ok(()) };
+    fn inputs(&mut self, _: NodeId, node: &Node, inputs: &[&Array4<f32>]) -> Result<(), HookError> {
+        let (Some(_), [x]) = (node.adder(), inputs) else {
+            return Ok(());
+        };
         let mut magnitudes: Vec<f32> = x.iter().map(|v| v.abs()).collect();
         if !magnitudes.iter().all(|v| v.is_finite()) {
-            return Err("its input activations are not finite: the model or the images are \
+            return Err(
+                "its input activations are not finite: the model or the images are \
                         damaged"
-                .into());
+                    .into(),
+            );
         }
         let bound = quantile(&mut magnitudes, self.outlier_quantile);
-        let (min, max) =
-            x.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+        let (min, max) = x
+            .iter()
+            .fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| {
+                (lo.min(v), hi.max(v))
+            });
         self.layers
             .entry(node.name().to_owned())
             .and_modify(|range| {
@@ -128,7 +145,9 @@ fn quantile(values: &mut [f32], r: f64) -> f32 {
     let rank = (values.len() as f64 * r).round_ties_even() - 1.0;
     // The cast saturates: a tiny r gives index 0.
     let index = (rank.max(0.0) * r).floor() as usize;
-    *values.select_nth_unstable_by(index.min(values.len() - 1), f32::total_cmp).1
+    *values
+        .select_nth_unstable_by(index.min(values.len() - 1), f32::total_cmp)
+        .1
 }
 
 #[cfg(test)]

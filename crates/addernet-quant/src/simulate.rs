@@ -49,28 +49,49 @@ impl<'m> Simulator<'m> {
         let model = quantized.model();
         let mut layers = HashMap::new();
         for (id, node, attributes) in model.graph().adder_nodes() {
-            let Some(layer) = quantized.layers().get(node.name()) else { continue };
+            let Some(layer) = quantized.layers().get(node.name()) else {
+                continue;
+            };
             let taps = layer.taps();
             let mut groups = Vec::new();
             for (index, group) in layer.groups.iter().enumerate() {
-                let channels: Vec<usize> =
-                    (0..attributes.out_channels).filter(|&o| layer.group_of[o] == index).collect();
+                let channels: Vec<usize> = (0..attributes.out_channels)
+                    .filter(|&o| layer.group_of[o] == index)
+                    .collect();
                 if channels.is_empty() {
                     continue;
                 }
-                let attributes = ConvAttributes { out_channels: channels.len(), ..*attributes };
+                let attributes = ConvAttributes {
+                    out_channels: channels.len(),
+                    ..*attributes
+                };
                 let units: Vec<f32> = channels
                     .iter()
                     .flat_map(|&o| &layer.codes[o * taps..(o + 1) * taps])
                     .map(|&code| layer.weight_format.units(code) as f32)
                     .collect();
                 let packed = pack(kernel, node, &attributes, &units)?;
-                groups.push(SimulatedGroup { group: *group, channels, attributes, packed });
+                groups.push(SimulatedGroup {
+                    group: *group,
+                    channels,
+                    attributes,
+                    packed,
+                });
             }
             let (activation_format, bias) = (layer.activation_format, layer.bias.clone());
-            layers.insert(id, SimulatedLayer { activation_format, bias, groups });
+            layers.insert(
+                id,
+                SimulatedLayer {
+                    activation_format,
+                    bias,
+                    groups,
+                },
+            );
         }
-        Ok(Self { executor: Executor::new(model, kernel)?, layers })
+        Ok(Self {
+            executor: Executor::new(model, kernel)?,
+            layers,
+        })
     }
 
     /// The float model around the simulated layers.
@@ -95,7 +116,10 @@ impl<'m> Simulator<'m> {
         images: Array4<f32>,
         hook: &mut dyn Hook,
     ) -> Result<Array2<f32>, QuantError> {
-        let mut hook = SimulationHook { simulator: self, inner: hook };
+        let mut hook = SimulationHook {
+            simulator: self,
+            inner: hook,
+        };
         Ok(self.executor.run_with(images, &mut hook)?)
     }
 
@@ -118,7 +142,8 @@ impl<'m> Simulator<'m> {
             let (n, h, w, _) = sums.dim();
             let y = y.get_or_insert_with(|| Array4::zeros((n, h, w, layer.bias.len())));
             for (i, &o) in group.channels.iter().enumerate() {
-                y.slice_mut(s![.., .., .., o]).assign(&sums.slice(s![.., .., .., i]));
+                y.slice_mut(s![.., .., .., o])
+                    .assign(&sums.slice(s![.., .., .., i]));
             }
         }
         y.ok_or_else(|| "it has no group of kernels".into())
@@ -137,7 +162,10 @@ fn activation_units(x: &Array4<f32>, format: CodeFormat, group: Group) -> Array4
 fn rescale(sums: &mut Array4<f32>, step: f32, bias: &[f32]) {
     if let Some(values) = sums.as_slice_mut() {
         for pixel in values.chunks_exact_mut(bias.len()) {
-            pixel.iter_mut().zip(bias).for_each(|(v, b)| *v = *v * step + b);
+            pixel
+                .iter_mut()
+                .zip(bias)
+                .for_each(|(v, b)| *v = *v * step + b);
         }
     }
 }

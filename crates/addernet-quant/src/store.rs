@@ -46,8 +46,14 @@ pub fn to_file(quantized: &QuantizedModel) -> Result<ModelFile, QuantError> {
         file.tensors.remove(&format!("{name}.adder"));
         let codes = format::pack(&layer.codes, layer.weight_format);
         let groups: Vec<u8> = layer.group_of.iter().map(|&group| group as u8).collect();
-        file.insert(format!("{name}.adder.codes"), ndarray::Array1::from(codes).into_dyn());
-        file.insert(format!("{name}.adder.groups"), ndarray::Array1::from(groups).into_dyn());
+        file.insert(
+            format!("{name}.adder.codes"),
+            ndarray::Array1::from(codes).into_dyn(),
+        );
+        file.insert(
+            format!("{name}.adder.groups"),
+            ndarray::Array1::from(groups).into_dyn(),
+        );
         layers.insert(
             name.clone(),
             StoredLayer {
@@ -70,19 +76,31 @@ pub fn to_file(quantized: &QuantizedModel) -> Result<ModelFile, QuantError> {
 /// names file and layer.
 pub fn from_file(mut file: ModelFile) -> Result<QuantizedModel, QuantError> {
     let Some(stored) = file.extension::<StoredQuantization>(EXTENSION)? else {
-        return Err(QuantError::config("model", "it is a float model: quantize it first"));
+        return Err(QuantError::config(
+            "model",
+            "it is a float model: quantize it first",
+        ));
     };
-    let StoredQuantization { provenance, layers: mut stored } = stored;
+    let StoredQuantization {
+        provenance,
+        layers: mut stored,
+    } = stored;
     let graph = file.graph.clone();
     let mut layers = BTreeMap::new();
     let mut weights = Vec::new();
     for (_, node, attributes) in graph.adder_nodes() {
         let name = node.name();
         let Some(meta) = stored.remove(name) else {
-            return Err(file.node_error(name, "the metadata has no quantization of it").into());
+            return Err(file
+                .node_error(name, "the metadata has no quantization of it")
+                .into());
         };
         let layer = read_layer(&mut file, name, attributes, meta)?;
-        weights.push((node.parameter("adder"), attributes.weight_shape(), layer.dequantized()));
+        weights.push((
+            node.parameter("adder"),
+            attributes.weight_shape(),
+            layer.dequantized(),
+        ));
         layers.insert(name.to_owned(), layer);
     }
     if let Some(name) = stored.keys().next() {
@@ -108,7 +126,9 @@ fn read_layer(
     let kernels = attributes.out_channels;
     let count: usize = attributes.weight_shape().iter().product();
     for format in [meta.weight, meta.activation] {
-        format.check().map_err(|reason| file.node_error(name, reason))?;
+        format
+            .check()
+            .map_err(|reason| file.node_error(name, reason))?;
     }
     let bytes = (count * usize::from(meta.weight.bits)).div_ceil(8);
     let codes = file.take::<u8>(name, &format!("{name}.adder.codes"), &[bytes])?;
@@ -116,7 +136,11 @@ fn read_layer(
     let bias_name = format!("{name}.bias");
     let bias = match attributes.bias {
         true => file.take::<f32>(name, &bias_name, &[kernels])?,
-        false => return Err(file.node_error(name, "a quantized adder layer needs a bias").into()),
+        false => {
+            return Err(file
+                .node_error(name, "a quantized adder layer needs a bias")
+                .into());
+        }
     };
     file.insert(bias_name, bias.clone());
     let codes: Vec<u8> = codes.into_iter().collect();
@@ -130,7 +154,9 @@ fn read_layer(
         bias: bias.into_iter().collect(),
         range: meta.activation_range,
     };
-    layer.check(attributes).map_err(|reason| file.node_error(name, reason))?;
+    layer
+        .check(attributes)
+        .map_err(|reason| file.node_error(name, reason))?;
     Ok(layer)
 }
 

@@ -11,7 +11,9 @@ use crate::observer::{Observations, calibrate};
 
 /// Deterministic values in −1..1 that no symmetry hides in.
 pub(crate) fn wave(len: usize, phase: f64) -> Vec<f32> {
-    (0..len).map(|i| (0.37 * i as f64 + phase).sin() as f32).collect()
+    (0..len)
+        .map(|i| (0.37 * i as f64 + phase).sin() as f32)
+        .collect()
 }
 
 /// conv1 – bn1 – relu1 – adder conv2 – bn2 – relu2 – adder conv3 (stride 2) – bn3 – pool, weights of
@@ -28,7 +30,16 @@ pub(crate) fn model() -> Model {
         let n = i + 1;
         let channels = [5, 8, 6][i];
         x = b.add(format!("conv{n}"), op, &[&x]).unwrap();
-        x = b.add(format!("bn{n}"), Op::BatchNorm { channels, eps: 1e-5 }, &[&x]).unwrap();
+        x = b
+            .add(
+                format!("bn{n}"),
+                Op::BatchNorm {
+                    channels,
+                    eps: 1e-5,
+                },
+                &[&x],
+            )
+            .unwrap();
         if n < 3 {
             x = b.add(format!("relu{n}"), Op::Relu, &[&x]).unwrap();
         }
@@ -41,8 +52,14 @@ pub(crate) fn model() -> Model {
         .map(|(t, (name, shape))| {
             let len = shape.iter().product();
             let values: Vec<f32> = match name.rsplit('.').next().unwrap() {
-                "adder" => wave(len, t as f64).iter().map(|v| 20.0 * v * v * v).collect(),
-                "running_var" => wave(len, t as f64).iter().map(|v| 900.0 + 100.0 * v).collect(),
+                "adder" => wave(len, t as f64)
+                    .iter()
+                    .map(|v| 20.0 * v * v * v)
+                    .collect(),
+                "running_var" => wave(len, t as f64)
+                    .iter()
+                    .map(|v| 900.0 + 100.0 * v)
+                    .collect(),
                 "running_mean" if name != "bn1.running_mean" => vec![-250.0; len],
                 _ => wave(len, t as f64),
             };
@@ -78,9 +95,11 @@ pub(crate) fn provenance(method: MethodKind, bits: u8) -> Provenance {
 /// The small network, quantized.
 pub(crate) fn quantized(kind: MethodKind, bits: u8) -> QuantizedModel {
     let method: Box<dyn Method> = match kind {
-        MethodKind::Redistribution => {
-            Box::new(Redistribution { bits, groups: 3, weight_clamp: true })
-        }
+        MethodKind::Redistribution => Box::new(Redistribution {
+            bits,
+            groups: 3,
+            weight_clamp: true,
+        }),
         MethodKind::SharedScale => Box::new(SharedScale { bits }),
     };
     let model = model();

@@ -162,11 +162,9 @@ fn text(response: &Response<Body>, name: header::HeaderName) -> &str {
 fn classify(error: &ureq::Error) -> Broken {
     use ureq::Error;
     match error {
-        Error::Io(_)
-        | Error::Timeout(_)
-        | Error::ConnectionFailed
-        | Error::HostNotFound
-        | Error::Protocol(_) => Broken::Retry(error.to_string()),
+        Error::Io(_) | Error::Timeout(_) | Error::ConnectionFailed | Error::Protocol(_) => {
+            Broken::Retry(error.to_string())
+        }
         _ => Broken::Permanent(error.to_string()),
     }
 }

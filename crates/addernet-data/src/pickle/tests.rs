@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::machine::MAX_OPCODES;
 use super::*;
 
 fn parse(bytes: &[u8]) -> Pickle<'_> {

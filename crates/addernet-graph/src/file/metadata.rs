@@ -12,6 +12,8 @@ pub const METADATA_KEY: &str = "addernet";
 /// Version of the format that this crate writes, and the highest that it reads.
 pub const FORMAT_VERSION: u64 = 1;
 
+/// Longest name of a node or a graph, in characters.
+const MAX_NAME: usize = 256;
 /// Keys of the document that are not extensions.
 const VERSION: &str = "format_version";
 const GRAPH: &str = "graph";
@@ -87,6 +89,7 @@ pub(super) fn from_text(text: &str) -> Result<Document, Refusal> {
         }
     }
     let graph: GraphDescription = part(&mut document, GRAPH)?;
+    check_names(&graph).map_err(refuse)?;
     let graph = Graph::try_from(graph).map_err(Refusal::Graph)?;
     let info = part(&mut document, INFO)?;
     Ok(Document {
@@ -106,6 +109,23 @@ fn part<T: for<'de> Deserialize<'de>>(
             "`{key}` in its `{METADATA_KEY}` metadata is not valid: {error}"
         ))
     })
+}
+
+/// Names appear in messages: each must fit on a line.
+fn check_names(graph: &GraphDescription) -> Result<(), String> {
+    let nodes = graph
+        .nodes
+        .iter()
+        .flat_map(|node| node.inputs.iter().chain([&node.name]));
+    for name in nodes.chain([&graph.name]) {
+        if name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+            return Err(format!(
+                "the name `{name}` in its graph is longer than {MAX_NAME} characters or holds control \
+                 characters"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn missing(key: &str) -> Refusal {

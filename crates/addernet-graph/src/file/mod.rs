@@ -26,6 +26,7 @@ use metadata::{Document, Refusal};
 pub use metadata::{FORMAT_VERSION, METADATA_KEY};
 pub(crate) use tensor::array;
 pub use tensor::{Element, StoredTensor};
+pub use write::atomically as write_atomically;
 
 /// Key of the extension that quantized models carry.
 pub const QUANTIZATION: &str = "quantization";
@@ -187,6 +188,7 @@ impl ModelFile {
                  float model it was made from"
                     .to_owned()
             } else {
+                let key = crate::error::one_line(key);
                 format!("carries the extension `{key}`, which this program does not know")
             };
             let graph = self.graph.name().to_owned();

@@ -10,7 +10,7 @@ use crate::error::GraphError;
 /// # Errors
 /// If `path` is a folder, its folder does not exist or cannot be written to, or the disk is full.
 /// A file that was there before is then unchanged, and the temporary file is gone.
-pub(super) fn atomically(path: &Path, bytes: &[u8]) -> Result<(), GraphError> {
+pub fn atomically(path: &Path, bytes: &[u8]) -> Result<(), GraphError> {
     let invalid = |reason: String| GraphError::invalid_file(path, reason);
     let failed =
         |what: &str, error: std::io::Error| invalid(format!("cannot be written: {what}: {error}"));

@@ -11,7 +11,7 @@ fn conv(in_channels: usize, out_channels: usize) -> Op {
 
 #[test]
 fn errors_name_the_node_and_the_reason() {
-    let cases: [(&str, Op, &[&str], &str); 12] = [
+    let cases: [(&str, Op, &[&str], &str); 13] = [
         ("", Op::Relu, &["input"], "must not be empty"),
         ("input", Op::Relu, &["input"], "already taken"),
         ("a", Op::Input, &[], "one input"),
@@ -33,6 +33,12 @@ fn errors_name_the_node_and_the_reason() {
             },
             &["input"],
             "eps",
+        ),
+        (
+            "a",
+            Op::AdderConv(ConvAttributes::square(3, 4, 3, 1, 1 << 18)),
+            &["input"],
+            "with its padding, its input is too large",
         ),
         (
             "a",

@@ -31,15 +31,7 @@ pub(super) fn tensors<'a>(heap: &Heap<'a>, root: Value<'a>) -> Result<BTreeMap<&
         )
         .into());
     };
-    let root = &heap.dicts[root];
-    let is_state_dict = root
-        .iter()
-        .any(|(_, value)| matches!(value, Value::Tensor(_)));
-    let items = if is_state_dict {
-        root
-    } else {
-        wrapped(heap, root)?
-    };
+    let items = state_dict(heap, &heap.dicts[root])?;
     let mut tensors = BTreeMap::new();
     for &(name, value) in items {
         let Value::Str(name) = name else {
@@ -64,11 +56,12 @@ pub(super) fn tensors<'a>(heap: &Heap<'a>, root: Value<'a>) -> Result<BTreeMap<&
     Ok(without_prefixes(tensors))
 }
 
-/// The state dict that a checkpoint dictionary holds under one of the usual keys.
-fn wrapped<'h, 'a>(
+/// The state dict that `root` holds under one of the usual keys, or that it is itself. The keys
+/// come first: a checkpoint may hold tensors beside the state dict, a random generator's state.
+fn state_dict<'h, 'a>(
     heap: &'h Heap<'a>,
-    root: &[(Value<'a>, Value<'a>)],
-) -> Result<&'h Vec<(Value<'a>, Value<'a>)>> {
+    root: &'h [(Value<'a>, Value<'a>)],
+) -> Result<&'h [(Value<'a>, Value<'a>)]> {
     for key in STATE_DICT_KEYS {
         // The last one counts, as in Python.
         let is_key = |name: &Value<'a>| matches!(name, Value::Str(name) if *name == key);
@@ -76,6 +69,12 @@ fn wrapped<'h, 'a>(
         if let Some(&(_, Value::Dict(index))) = found {
             return Ok(&heap.dicts[index]);
         }
+    }
+    if root
+        .iter()
+        .any(|(_, value)| matches!(value, Value::Tensor(_)))
+    {
+        return Ok(root);
     }
     let keys: Vec<&str> = root
         .iter()

@@ -50,7 +50,6 @@ pub(super) fn parameters<'a>(
 fn decode(tensor: &Tensor, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, String> {
     let values = match dtype {
         Dtype::F32 => gather(tensor, bytes, f32::from_le_bytes),
-        #[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
         Dtype::F64 => gather(tensor, bytes, |element| f64::from_le_bytes(element) as f32),
         Dtype::F16 => gather(tensor, bytes, |element| {
             f16::from_le_bytes(element).to_f32()

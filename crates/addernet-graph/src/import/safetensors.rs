@@ -34,7 +34,6 @@ pub(super) fn parameters(container: &Container<'_>) -> Result<Parameters, String
 fn decode(raw: &RawTensor<'_>) -> Result<ArrayD<f32>, String> {
     match raw.dtype {
         Dtype::F32 => array(raw, f32::from_le_bytes),
-        #[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
         Dtype::F64 => array(raw, |element| f64::from_le_bytes(element) as f32),
         Dtype::F16 => array(raw, |element| f16::from_le_bytes(element).to_f32()),
         Dtype::BF16 => array(raw, |element| bf16::from_le_bytes(element).to_f32()),

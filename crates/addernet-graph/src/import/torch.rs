@@ -153,7 +153,7 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<Parameters> {
         Value::Int(LEGACY_PROTOCOL) => {}
         _ => return Err("has an unknown version of the legacy format".into()),
     }
-    // Describes the machine; all machines that PyTorch 1.x ran on were little-endian.
+    // Describes the machine. Storages are little-endian whatever it was.
     pickle.next()?;
     let value = pickle.next()?;
     let Value::Sequence(keys) = pickle.next()? else {

@@ -6,7 +6,7 @@ use addernet_graph::Parameters;
 use addernet_graph::import;
 use ndarray::{ArrayD, IxDyn};
 
-use crate::common::{fixture_folders, numbers};
+use crate::common::{PickleWriter, fixture_folders, numbers, torch_zip};
 
 /// The state dict of make_fixtures.py's `Net`.
 fn net() -> Parameters {
@@ -51,6 +51,91 @@ fn state_dicts_and_checkpoints_load() {
                 path.display()
             );
         }
+    }
+}
+
+#[test]
+fn tensors_beside_the_state_dict_are_skipped() {
+    let pickle = PickleWriter::new()
+        .raw(b"}(")
+        .str("rng_state")
+        .tensor("0", 2, 0, &[2], &[1])
+        .str("net")
+        .raw(b"}")
+        .str("a")
+        .tensor("0", 2, 1, &[1], &[1])
+        .raw(b"su")
+        .stop();
+    let data = [1.5f32, 2.5].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let archive = torch_zip(&pickle, &[("m/data/0", data)]);
+    let parameters = import::state_dict_from_bytes(&archive, Path::new("x")).unwrap();
+    assert_eq!(
+        parameters,
+        [("a".to_owned(), ArrayD::from_elem(IxDyn(&[1]), 2.5))].into()
+    );
+}
+
+#[test]
+fn forms_of_other_pytorch_versions_are_read() {
+    let new = PickleWriter::new;
+    // The arguments of a tensor of two floats, its shape a torch.Size.
+    let arguments = |writer: PickleWriter| {
+        let writer = writer
+            .raw(b"(")
+            .storage("0", 4)
+            .int(1)
+            .global("torch", "Size");
+        writer
+            .raw(b"(")
+            .ints(&[2])
+            .raw(b"tR")
+            .ints(&[2])
+            .raw(b"\x89Nt")
+    };
+    let rebuild = |writer: PickleWriter| writer.global("torch._utils", "_rebuild_tensor_v2");
+    // Python 2: OrderedDict([["a", tensor]]).
+    let pairs = new()
+        .global("collections", "OrderedDict")
+        .raw(b"(](](")
+        .str("a");
+    let pairs = arguments(rebuild(pairs)).raw(b"ReetR");
+    // A subclass of Tensor: function, class, arguments and state.
+    let subclass = new()
+        .raw(b"}")
+        .str("a")
+        .global("torch._tensor", "_rebuild_from_type_v2");
+    let subclass = rebuild(subclass.raw(b"(")).global("torch.nn.parameter", "Parameter");
+    let subclass = arguments(subclass).raw(b"}tRs");
+    // Before 0.4: no gradient flag, and storages that are part of another.
+    let view = new()
+        .raw(b"}")
+        .str("a")
+        .global("torch._utils", "_rebuild_tensor")
+        .raw(b"((");
+    let view = view
+        .str("storage")
+        .global("torch", "FloatStorage")
+        .str("0")
+        .str("cpu")
+        .int(4);
+    let view = view
+        .raw(b"(")
+        .str("1")
+        .int(1)
+        .int(3)
+        .raw(b"ttQ")
+        .int(0)
+        .ints(&[2])
+        .ints(&[2]);
+    let view = view.raw(b"tRs");
+    for (name, writer) in [("pairs", pairs), ("subclass", subclass), ("view", view)] {
+        let data = [1.0f32, 2.0, 3.0, 4.0]
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        let archive = torch_zip(&writer.stop(), &[("m/data/0", data)]);
+        let parameters = import::state_dict_from_bytes(&archive, Path::new(name)).unwrap();
+        assert_eq!(parameters["a"].as_slice().unwrap(), [2.0, 4.0], "{name}");
     }
 }
 

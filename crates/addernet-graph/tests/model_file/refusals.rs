@@ -110,6 +110,14 @@ fn wrong_documents_are_refused() {
         &["every-node"],
     );
     case(|d| d["graph"]["nodes"] = json!([]), &["no node"]);
+    case(
+        |d| d["graph"]["nodes"][0]["name"] = json!("con\nv"),
+        &["name `con\u{fffd}v`", "control characters"],
+    );
+    case(
+        |d| d["graph"]["name"] = json!("x".repeat(257)),
+        &["longer than 256 characters"],
+    );
     case(|d| d["info"]["author"] = json!("x"), &["`info`", "author"]);
     case(
         |d| d["info"]["class_names"] = json!(["a"]),

@@ -31,7 +31,7 @@ fn written_metadata_follows_the_schema_and_wrong_metadata_does_not() {
     }
 
     // Whatever the schema refuses, the reader refuses too.
-    let wrong: [fn(&mut Value); 18] = [
+    let wrong: [fn(&mut Value); 20] = [
         |d| d["format_version"] = json!(2),
         |d| drop(d.as_object_mut().unwrap().remove("graph")),
         |d| drop(d.as_object_mut().unwrap().remove("info")),
@@ -45,6 +45,8 @@ fn written_metadata_follows_the_schema_and_wrong_metadata_does_not() {
         |d| d["graph"]["nodes"][0]["dilation"] = json!(1),
         |d| d["graph"]["nodes"][0]["bias"] = json!(1),
         |d| d["graph"]["nodes"][0]["name"] = json!(""),
+        |d| d["graph"]["nodes"][0]["name"] = json!("a\nb"),
+        |d| d["graph"]["name"] = json!("x".repeat(257)),
         |d| d["graph"]["nodes"][0]["name"] = json!("input"),
         |d| d["graph"]["nodes"][3]["inputs"] = json!(["bn"]),
         |d| d["graph"]["nodes"][2]["eps"] = json!(0),

@@ -3,6 +3,7 @@
 use crate::{AdderKernelF32, ConvGeometry, KernelError, available, reference};
 use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::LazyLock;
 
 /// One convolution with its values.
 #[derive(Clone, Debug)]
@@ -75,12 +76,15 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-fn pool(threads: usize) -> ThreadPool {
-    ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .unwrap()
-}
+/// Kept from problem to problem, so that each one finds the scratch memory that others left behind.
+static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
+    [1, 3].map(|threads| {
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    })
+});
 
 /// Any geometry whose reference takes no more than a few milliseconds.
 fn problems() -> impl Strategy<Value = Problem> {
@@ -120,11 +124,10 @@ proptest! {
     #[test]
     fn every_variant_equals_the_reference(problem in problems()) {
         let expected = bits(&problem.reference());
-        let one = pool(1);
         for kernel in available() {
-            let whole = one.install(|| problem.forward(*kernel));
+            let whole = POOLS[0].install(|| problem.forward(*kernel));
             prop_assert_eq!(&bits(&whole), &expected, "{}", kernel.name());
-            let units = one.install(|| problem.forward_in_units(*kernel));
+            let units = POOLS[0].install(|| problem.forward_in_units(*kernel));
             prop_assert_eq!(&bits(&units), &expected, "{} in units", kernel.name());
         }
     }
@@ -132,11 +135,10 @@ proptest! {
     #[test]
     fn threads_change_nothing(problem in problems()) {
         let expected = bits(&problem.reference());
-        let three = pool(3);
         for kernel in available() {
-            let whole = three.install(|| problem.forward(*kernel));
+            let whole = POOLS[1].install(|| problem.forward(*kernel));
             prop_assert_eq!(&bits(&whole), &expected, "{}", kernel.name());
-            let units = three.install(|| problem.forward_in_units(*kernel));
+            let units = POOLS[1].install(|| problem.forward_in_units(*kernel));
             prop_assert_eq!(&bits(&units), &expected, "{} in units", kernel.name());
         }
     }
@@ -151,8 +153,8 @@ fn check(input: [usize; 4], out_channels: usize, kernel: usize, stride: usize, p
         seed: 7,
     };
     let expected = bits(&problem.reference());
-    for threads in [1, 3] {
-        let pool = pool(threads);
+    for pool in &*POOLS {
+        let threads = pool.current_num_threads();
         for kernel in available() {
             let y = pool.install(|| problem.forward(*kernel));
             assert_eq!(
@@ -347,7 +349,7 @@ fn kernels_are_shared_between_threads_and_nested_pools() {
         seed: 5,
     };
     let expected = bits(&problem.reference());
-    pool(3).scope(|scope| {
+    POOLS[1].scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|_| {
                 for kernel in available() {

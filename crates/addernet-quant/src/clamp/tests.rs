@@ -35,21 +35,43 @@ impl Problem {
 
 fn run(model: &Model, images: Array4<f32>) -> Vec<f32> {
     let kernel = addernet_kernels::select(None).unwrap();
-    Executor::new(model, kernel).unwrap().run(images).unwrap().into_iter().collect()
+    Executor::new(model, kernel)
+        .unwrap()
+        .run(images)
+        .unwrap()
+        .into_iter()
+        .collect()
 }
 
 fn problem() -> impl Strategy<Value = Problem> {
-    let sizes = (1usize..3, 1usize..6, 1usize..20, 1usize..4, 1usize..3, 0usize..2);
+    let sizes = (
+        1usize..3,
+        1usize..6,
+        1usize..20,
+        1usize..4,
+        1usize..3,
+        0usize..2,
+    );
     (sizes, 0.1f32..8.0, any::<bool>(), any::<bool>()).prop_flat_map(
         |((batch, c, o, kernel, stride, padding), m, signed, bias)| {
-            let conv = ConvAttributes { bias, ..ConvAttributes::square(c, o, kernel, stride, padding) };
+            let conv = ConvAttributes {
+                bias,
+                ..ConvAttributes::square(c, o, kernel, stride, padding)
+            };
             let lo = if signed { -m } else { 0.0 };
             let weights = prop::collection::vec(-60.0f32..70.0, o * c * kernel * kernel);
             let images = prop::collection::vec(lo..=m, batch * 5 * 6 * c);
             let bias = prop::collection::vec(-9.0f32..9.0, o);
             (weights, images, bias).prop_map(move |(weights, images, bias)| {
                 let images = Array4::from_shape_vec((batch, 5, 6, c), images).unwrap();
-                Problem { conv, lo, hi: m, weights, bias, images }
+                Problem {
+                    conv,
+                    lo,
+                    hi: m,
+                    weights,
+                    bias,
+                    images,
+                }
             })
         },
     )
@@ -105,9 +127,18 @@ fn values_beyond_the_range_do_change_the_output() {
 fn empty_ranges_are_errors_that_name_the_layer() {
     let conv = ConvAttributes::square(1, 1, 1, 1, 0);
     let images = Array4::zeros((1, 5, 6, 1));
-    let problem = Problem { conv, lo: 0.0, hi: 1.0, weights: vec![2.0], bias: vec![0.0], images };
+    let problem = Problem {
+        conv,
+        lo: 0.0,
+        hi: 1.0,
+        weights: vec![2.0],
+        bias: vec![0.0],
+        images,
+    };
     for range in [(1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::INFINITY)] {
-        let error = clamp_weights(&problem.model(), |_| Ok(range)).unwrap_err().to_string();
+        let error = clamp_weights(&problem.model(), |_| Ok(range))
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with("layer `conv`: the range"), "{error}");
     }
 }

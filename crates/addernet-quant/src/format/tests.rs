@@ -3,27 +3,51 @@ use proptest::prelude::*;
 use super::*;
 
 const fn format(bits: u8, signed: bool, multiplier: u8) -> CodeFormat {
-    CodeFormat { bits, signed, multiplier }
+    CodeFormat {
+        bits,
+        signed,
+        multiplier,
+    }
 }
 
 #[test]
 fn codes_follow_the_published_formulas() {
     // Nie et al. 2022 with b = 4, S = 1.5: activations round(x·15/S), weights round(w·15/(2S)).
     let activation = format(4, false, 1);
-    assert_eq!([-1.0, 0.0, 0.26, 1.5, 9.0].map(|x| activation.encode(x, 1.5, 15)), [0, 0, 3, 15, 15]);
+    assert_eq!(
+        [-1.0, 0.0, 0.26, 1.5, 9.0].map(|x| activation.encode(x, 1.5, 15)),
+        [0, 0, 3, 15, 15]
+    );
     let weight = format(4, true, 2);
-    assert_eq!([-1.5, -9.0, 0.0, 0.61, 1.5].map(|w| weight.encode(w, 1.5, 15)), [-8, -8, 0, 3, 7]);
+    assert_eq!(
+        [-1.5, -9.0, 0.0, 0.61, 1.5].map(|w| weight.encode(w, 1.5, 15)),
+        [-8, -8, 0, 3, 7]
+    );
     assert_eq!(weight.units(-8), -16);
     // Halves go to the even code.
-    assert_eq!([0.5, 1.5, 2.5].map(|x| activation.encode(x, 15.0, 15)), [0, 2, 2]);
+    assert_eq!(
+        [0.5, 1.5, 2.5].map(|x| activation.encode(x, 15.0, 15)),
+        [0, 2, 2]
+    );
 }
 
 #[test]
 fn ranges_are_those_of_the_width() {
-    assert_eq!((format(2, true, 1).min(), format(2, true, 1).max()), (-2, 1));
-    assert_eq!((format(8, false, 1).min(), format(8, false, 1).max()), (0, 255));
+    assert_eq!(
+        (format(2, true, 1).min(), format(2, true, 1).max()),
+        (-2, 1)
+    );
+    assert_eq!(
+        (format(8, false, 1).min(), format(8, false, 1).max()),
+        (0, 255)
+    );
     for bits in [0, 1, 9, 255] {
-        assert!(check_bits(bits).unwrap_err().to_string().starts_with("bits: must be 2 to 8"));
+        assert!(
+            check_bits(bits)
+                .unwrap_err()
+                .to_string()
+                .starts_with("bits: must be 2 to 8")
+        );
         assert!(format(bits, true, 1).check().is_err());
     }
     assert!(format(4, true, 0).check().is_err());
@@ -31,15 +55,26 @@ fn ranges_are_those_of_the_width() {
 
 #[test]
 fn packing_is_lsb_first() {
-    assert_eq!(pack(&[1, 2, 3, 7, 5], format(3, false, 1)), [0b1101_0001, 0b0101_1110]);
+    assert_eq!(
+        pack(&[1, 2, 3, 7, 5], format(3, false, 1)),
+        [0b1101_0001, 0b0101_1110]
+    );
     assert_eq!(pack(&[-2, 1, 0], format(2, true, 1)), [0b0010_1100]);
 }
 
 #[test]
 fn damaged_packings_are_refused() {
     let three = format(3, false, 1);
-    assert!(unpack(&[0], 5, three).unwrap_err().contains("take 2 bytes, found 1"));
-    assert!(unpack(&[0, 0x80], 5, three).unwrap_err().contains("behind the last code"));
+    assert!(
+        unpack(&[0], 5, three)
+            .unwrap_err()
+            .contains("take 2 bytes, found 1")
+    );
+    assert!(
+        unpack(&[0, 0x80], 5, three)
+            .unwrap_err()
+            .contains("behind the last code")
+    );
     assert_eq!(unpack(&[], 0, three), Ok(vec![]));
 }
 

@@ -66,17 +66,27 @@ proptest! {
 
 #[test]
 fn equal_ranges_share_a_group() {
-    assert_eq!(group_kernels("n", &[3.0, 1.0, 3.0, 1.0], 4).unwrap(), [1, 0, 1, 0]);
+    assert_eq!(
+        group_kernels("n", &[3.0, 1.0, 3.0, 1.0], 4).unwrap(),
+        [1, 0, 1, 0]
+    );
     assert_eq!(group_kernels("n", &[2.0; 5], 3).unwrap(), [0; 5]);
 }
 
 #[test]
 fn absurd_group_counts_are_errors() {
-    let error = group_kernels("conv", &[1.0, 2.0], 3).unwrap_err().to_string();
+    let error = group_kernels("conv", &[1.0, 2.0], 3)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         error,
         "layer `conv`: 3 groups, but it has only 2 kernels: ask for at most that many groups"
     );
-    assert!(group_kernels("conv", &[1.0], 0).unwrap_err().to_string().starts_with("groups: must"));
+    assert!(
+        group_kernels("conv", &[1.0], 0)
+            .unwrap_err()
+            .to_string()
+            .starts_with("groups: must")
+    );
     assert!(group_kernels("conv", &[1.0; 300], 256).is_err());
 }

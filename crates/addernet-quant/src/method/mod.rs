@@ -98,10 +98,13 @@ impl FromStr for MethodKind {
     type Err = QuantError;
 
     fn from_str(name: &str) -> Result<Self, QuantError> {
-        MethodKind::ALL.into_iter().find(|m| m.name() == name).ok_or_else(|| {
-            let known = MethodKind::ALL.map(MethodKind::name).join(", ");
-            QuantError::config("method", format!("`{name}` is unknown; known: {known}"))
-        })
+        MethodKind::ALL
+            .into_iter()
+            .find(|m| m.name() == name)
+            .ok_or_else(|| {
+                let known = MethodKind::ALL.map(MethodKind::name).join(", ");
+                QuantError::config("method", format!("`{name}` is unknown; known: {known}"))
+            })
     }
 }
 

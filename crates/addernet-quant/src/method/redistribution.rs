@@ -32,9 +32,17 @@ impl Method for Redistribution {
     fn quantize(&self, layer: &FloatLayer<'_>) -> Result<QuantizedLayer, QuantError> {
         let bits = check_bits(self.bits)?;
         let levels = (1u16 << bits) - 1;
-        let weight_format = CodeFormat { bits, signed: true, multiplier: 2 };
+        let weight_format = CodeFormat {
+            bits,
+            signed: true,
+            multiplier: 2,
+        };
         let activation_format = match layer.non_negative_input {
-            true => CodeFormat { bits, signed: false, multiplier: 1 },
+            true => CodeFormat {
+                bits,
+                signed: false,
+                multiplier: 1,
+            },
             false => weight_format,
         };
         let ranges = layer.kernel_ranges();
@@ -50,10 +58,22 @@ impl Method for Redistribution {
             if self.weight_clamp {
                 bias[o] += clamp_kernel(&mut kernel, -scale, scale);
             }
-            codes.extend(kernel.iter().map(|&w| weight_format.encode(w, scale, levels)));
+            codes.extend(
+                kernel
+                    .iter()
+                    .map(|&w| weight_format.encode(w, scale, levels)),
+            );
         }
         let range = layer.range;
-        Ok(QuantizedLayer { weight_format, activation_format, groups, group_of, codes, bias, range })
+        Ok(QuantizedLayer {
+            weight_format,
+            activation_format,
+            groups,
+            group_of,
+            codes,
+            bias,
+            range,
+        })
     }
 }
 
@@ -88,12 +108,18 @@ impl Redistribution {
                 let reason = format!("a scale of {scale:e} is too small to be divided into steps");
                 return Err(QuantError::layer(layer.node, reason));
             }
-            let index = groups.iter().position(|&g| g == group).unwrap_or(groups.len());
+            let index = groups
+                .iter()
+                .position(|&g| g == group)
+                .unwrap_or(groups.len());
             if index == groups.len() {
                 groups.push(group);
             }
             index_of.push(index);
         }
-        Ok((groups, assigned.iter().map(|&group| index_of[group]).collect()))
+        Ok((
+            groups,
+            assigned.iter().map(|&group| index_of[group]).collect(),
+        ))
     }
 }

@@ -19,7 +19,11 @@ pub struct SharedScale {
 impl Method for SharedScale {
     fn quantize(&self, layer: &FloatLayer<'_>) -> Result<QuantizedLayer, QuantError> {
         let bits = check_bits(self.bits)?;
-        let format = CodeFormat { bits, signed: true, multiplier: 1 };
+        let format = CodeFormat {
+            bits,
+            signed: true,
+            multiplier: 1,
+        };
         let weight_range = layer.kernel_ranges().into_iter().fold(0.0, f32::max);
         let scale = weight_range.max(layer.range.bound);
         let levels = (1u16 << (bits - 1)) - 1;
@@ -28,7 +32,11 @@ impl Method for SharedScale {
             activation_format: format,
             groups: vec![Group { scale, levels }],
             group_of: vec![0; layer.attributes.out_channels],
-            codes: layer.weights.iter().map(|&w| format.encode(w, scale, levels)).collect(),
+            codes: layer
+                .weights
+                .iter()
+                .map(|&w| format.encode(w, scale, levels))
+                .collect(),
             bias: layer.bias_or_zeros(),
             range: layer.range,
         })

@@ -13,7 +13,11 @@ fn quantize(method: &dyn Method, weights: &[f32], non_negative_input: bool) -> Q
         weights,
         bias: &[],
         non_negative_input,
-        range: ActivationRange { min: 0.0, max: 5.0, bound: 3.0 },
+        range: ActivationRange {
+            min: 0.0,
+            max: 5.0,
+            bound: 3.0,
+        },
     };
     let quantized = method.quantize(&layer).unwrap();
     quantized.check(&attributes).unwrap();
@@ -21,14 +25,24 @@ fn quantize(method: &dyn Method, weights: &[f32], non_negative_input: bool) -> Q
 }
 
 fn redistribution(bits: u8, groups: usize, weight_clamp: bool) -> Redistribution {
-    Redistribution { bits, groups, weight_clamp }
+    Redistribution {
+        bits,
+        groups,
+        weight_clamp,
+    }
 }
 
 #[test]
 fn redistribution_clamps_into_the_activation_range_and_keeps_the_rest_as_bias() {
     let layer = quantize(&redistribution(4, 1, true), &WEIGHTS, true);
     // One group: S = min(60, 3); a unit is worth 3/15.
-    assert_eq!(layer.groups, [Group { scale: 3.0, levels: 15 }]);
+    assert_eq!(
+        layer.groups,
+        [Group {
+            scale: 3.0,
+            levels: 15
+        }]
+    );
     // round(w·15/6), at most 7, at least −8.
     assert_eq!(layer.codes, [1, 2, -8, -5, 7, 0]);
     assert_eq!(layer.bias, [0.0, -37.0, -57.0]);
@@ -40,14 +54,20 @@ fn redistribution_clamps_into_the_activation_range_and_keeps_the_rest_as_bias() 
 fn groups_whose_scale_is_the_activation_range_become_one() {
     // Ranges 1, 40 and 60: three groups, of which two are cut to S = 3.
     let layer = quantize(&redistribution(8, 3, true), &WEIGHTS, true);
-    assert_eq!(layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(), [1.0, 3.0]);
+    assert_eq!(
+        layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(),
+        [1.0, 3.0]
+    );
     assert_eq!(layer.group_of, [0, 1, 1]);
 }
 
 #[test]
 fn without_the_weight_clamp_the_scale_covers_both_ranges() {
     let layer = quantize(&redistribution(8, 3, false), &WEIGHTS, true);
-    assert_eq!(layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(), [3.0, 40.0, 60.0]);
+    assert_eq!(
+        layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(),
+        [3.0, 40.0, 60.0]
+    );
     assert_eq!(layer.bias, [0.0; 3]);
 }
 
@@ -61,7 +81,10 @@ fn layers_that_see_negative_activations_get_signed_activation_codes() {
 #[test]
 fn kernels_of_zeros_take_the_activations_scale() {
     let layer = quantize(&redistribution(4, 2, true), &[0.0, 0.0, 50.0, 1.0], true);
-    assert_eq!(layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(), [3.0]);
+    assert_eq!(
+        layer.groups.iter().map(|g| g.scale).collect::<Vec<_>>(),
+        [3.0]
+    );
 }
 
 #[test]
@@ -73,16 +96,32 @@ fn an_existing_bias_is_kept() {
         weights: &[7.0],
         bias: &[0.5],
         non_negative_input: true,
-        range: ActivationRange { min: 0.0, max: 3.0, bound: 3.0 },
+        range: ActivationRange {
+            min: 0.0,
+            max: 3.0,
+            bound: 3.0,
+        },
     };
-    assert_eq!(redistribution(8, 1, true).quantize(&layer).unwrap().bias, [0.5 - 4.0]);
-    assert_eq!(SharedScale { bits: 8 }.quantize(&layer).unwrap().bias, [0.5]);
+    assert_eq!(
+        redistribution(8, 1, true).quantize(&layer).unwrap().bias,
+        [0.5 - 4.0]
+    );
+    assert_eq!(
+        SharedScale { bits: 8 }.quantize(&layer).unwrap().bias,
+        [0.5]
+    );
 }
 
 #[test]
 fn shared_scale_covers_weights_and_activations_with_one_symmetric_grid() {
     let layer = quantize(&SharedScale { bits: 4 }, &WEIGHTS, true);
-    assert_eq!(layer.groups, [Group { scale: 60.0, levels: 7 }]);
+    assert_eq!(
+        layer.groups,
+        [Group {
+            scale: 60.0,
+            levels: 7
+        }]
+    );
     assert_eq!(layer.codes, [0, 0, -5, 0, 7, 0]);
     assert_eq!(layer.bias, [0.0; 3]);
 }
@@ -94,5 +133,8 @@ fn names_round_trip() {
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
     let error = "magic".parse::<MethodKind>().unwrap_err().to_string();
-    assert_eq!(error, "method: `magic` is unknown; known: redistribution, shared-scale");
+    assert_eq!(
+        error,
+        "method: `magic` is unknown; known: redistribution, shared-scale"
+    );
 }

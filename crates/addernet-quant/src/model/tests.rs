@@ -7,10 +7,16 @@ fn the_float_model_inside_holds_what_the_codes_stand_for() {
     let quantized = quantized(MethodKind::Redistribution, 6);
     for (name, layer) in quantized.layers() {
         let node = quantized.model().graph().node(name).unwrap();
-        assert_eq!(quantized.model().values(node, "adder").unwrap(), layer.dequantized());
+        assert_eq!(
+            quantized.model().values(node, "adder").unwrap(),
+            layer.dequantized()
+        );
         assert_eq!(quantized.model().values(node, "bias").unwrap(), layer.bias);
     }
-    assert_eq!(quantized.layers().keys().collect::<Vec<_>>(), ["conv2", "conv3"]);
+    assert_eq!(
+        quantized.layers().keys().collect::<Vec<_>>(),
+        ["conv2", "conv3"]
+    );
 }
 
 #[test]
@@ -19,7 +25,11 @@ fn layers_and_settings_that_do_not_fit_are_errors() {
     let mut observations = observations(&model);
     let provenance = provenance(MethodKind::Redistribution, 4);
     let quantize = |observations: &Observations, bits, groups| {
-        let method = Redistribution { bits, groups, weight_clamp: true };
+        let method = Redistribution {
+            bits,
+            groups,
+            weight_clamp: true,
+        };
         QuantizedModel::quantize(&model, observations, &method, provenance.clone())
             .unwrap_err()
             .to_string()

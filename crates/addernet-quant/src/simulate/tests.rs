@@ -11,7 +11,8 @@ fn reference(
     let (batch, height, width, channels) = x.dim();
     let [kernels, _, kh, kw] = attributes.weight_shape();
     let extent = |size: usize, axis: usize| {
-        (size + 2 * attributes.padding[axis] - attributes.kernel[axis]) / attributes.stride[axis] + 1
+        (size + 2 * attributes.padding[axis] - attributes.kernel[axis]) / attributes.stride[axis]
+            + 1
     };
     let mut y = Vec::new();
     for n in 0..batch {
@@ -22,17 +23,21 @@ fn reference(
                     let mut sum = 0i64;
                     for c in 0..channels {
                         for (u, v) in (0..kh).flat_map(|u| (0..kw).map(move |v| (u, v))) {
-                            let row = (i * attributes.stride[0] + u).checked_sub(attributes.padding[0]);
+                            let row =
+                                (i * attributes.stride[0] + u).checked_sub(attributes.padding[0]);
                             let column =
                                 (j * attributes.stride[1] + v).checked_sub(attributes.padding[1]);
                             let value = match (row, column) {
                                 (Some(r), Some(c_)) if r < height && c_ < width => x[[n, r, c_, c]],
                                 _ => 0.0,
                             };
-                            let q_x = layer.activation_format.encode(value, group.scale, group.levels);
+                            let q_x =
+                                layer
+                                    .activation_format
+                                    .encode(value, group.scale, group.levels);
                             let q_w = layer.codes[((o * channels + c) * kh + u) * kw + v];
-                            let units = layer.activation_format.units(q_x)
-                                - layer.weight_format.units(q_w);
+                            let units =
+                                layer.activation_format.units(q_x) - layer.weight_format.units(q_w);
                             sum += i64::from(units.abs());
                         }
                     }
@@ -52,12 +57,7 @@ struct Check<'a> {
 }
 
 impl Hook for Check<'_> {
-    fn inputs(
-        &mut self,
-        _: NodeId,
-        node: &Node,
-        inputs: &[&Array4<f32>],
-    ) -> Result<(), HookError> {
+    fn inputs(&mut self, _: NodeId, node: &Node, inputs: &[&Array4<f32>]) -> Result<(), HookError> {
         self.input = node.adder().map(|_| inputs[0].clone());
         Ok(())
     }
@@ -81,7 +81,11 @@ fn every_variant_computes_the_integer_formula_exactly() {
             let mut logits: Option<Array2<f32>> = None;
             for &kernel in addernet_kernels::available() {
                 let simulator = Simulator::new(&quantized, kernel).unwrap();
-                let mut check = Check { quantized: &quantized, input: None, checked: 0 };
+                let mut check = Check {
+                    quantized: &quantized,
+                    input: None,
+                    checked: 0,
+                };
                 let y = simulator.run_with(images(3, 0.9), &mut check).unwrap();
                 assert_eq!(check.checked, 2);
                 assert_eq!(logits.get_or_insert(y.clone()), &y, "{}", kernel.name());
@@ -96,12 +100,21 @@ fn eight_bits_follow_the_float_model_closely_and_two_do_not() {
         let quantized = quantized(MethodKind::Redistribution, bits);
         let float = crate::testing::model();
         let kernel = addernet_kernels::select(None).unwrap();
-        let y = Executor::new(&float, kernel).unwrap().run(images(3, 0.9)).unwrap();
-        let q = Simulator::new(&quantized, kernel).unwrap().run(images(3, 0.9)).unwrap();
+        let y = Executor::new(&float, kernel)
+            .unwrap()
+            .run(images(3, 0.9))
+            .unwrap();
+        let q = Simulator::new(&quantized, kernel)
+            .unwrap()
+            .run(images(3, 0.9))
+            .unwrap();
         let norm = |a: &Array2<f32>| a.iter().map(|v| v * v).sum::<f32>().sqrt();
         norm(&(&q - &y)) / norm(&y)
     };
     let errors = [8, 4, 2].map(error);
     assert!(errors[0] < 0.01, "{errors:?}");
-    assert!(errors.windows(2).all(|pair| pair[0] < pair[1]), "{errors:?}");
+    assert!(
+        errors.windows(2).all(|pair| pair[0] < pair[1]),
+        "{errors:?}"
+    );
 }

@@ -23,7 +23,10 @@ fn a_quantized_model_survives_its_file() {
             assert_eq!(after.model().parameters(), before.model().parameters());
             let run = |q: &QuantizedModel| {
                 let kernel = addernet_kernels::select(None).unwrap();
-                Simulator::new(q, kernel).unwrap().run(images(2, 0.7)).unwrap()
+                Simulator::new(q, kernel)
+                    .unwrap()
+                    .run(images(2, 0.7))
+                    .unwrap()
             };
             assert_eq!(run(&after), run(&before));
         }
@@ -34,7 +37,10 @@ fn a_quantized_model_survives_its_file() {
 fn codes_take_their_true_width() {
     let file = to_file(&quantized(MethodKind::Redistribution, 3)).unwrap();
     // conv2: 8 kernels of 5·3·3 weights of 3 bits.
-    assert_eq!(file.tensors["conv2.adder.codes"].shape(), [(8 * 45 * 3usize).div_ceil(8)]);
+    assert_eq!(
+        file.tensors["conv2.adder.codes"].shape(),
+        [(8 * 45 * 3usize).div_ceil(8)]
+    );
     assert!(!file.tensors.contains_key("conv2.adder"));
 }
 
@@ -44,7 +50,12 @@ fn float_models_and_damaged_files_are_errors_that_name_the_layer() {
     let u8s = |values: Vec<u8>| ndarray::Array1::from(values).into_dyn();
 
     let float = ModelFile::from(crate::testing::model());
-    assert!(reread(&float).unwrap_err().to_string().contains("it is a float model"));
+    assert!(
+        reread(&float)
+            .unwrap_err()
+            .to_string()
+            .contains("it is a float model")
+    );
 
     let mut missing = good();
     missing.tensors.remove("conv2.adder.codes");
@@ -53,7 +64,10 @@ fn float_models_and_damaged_files_are_errors_that_name_the_layer() {
     let mut group = good();
     group.insert("conv2.adder.groups", u8s(vec![200; 8]));
     let mut bias = good();
-    bias.insert("conv2.bias", ndarray::Array1::from(vec![f32::NAN; 8]).into_dyn());
+    bias.insert(
+        "conv2.bias",
+        ndarray::Array1::from(vec![f32::NAN; 8]).into_dyn(),
+    );
     let edited = |edit: &dyn Fn(&mut serde_json::Value)| {
         let mut file = good();
         edit(file.extensions.get_mut(EXTENSION).unwrap());
@@ -80,13 +94,47 @@ fn float_models_and_damaged_files_are_errors_that_name_the_layer() {
         (no_layer, "no quantization"),
     ] {
         let error = reread(&file).unwrap_err().to_string();
-        assert!(error.contains("conv2") && error.contains(reason), "{reason}: {error}");
+        assert!(
+            error.contains("conv2") && error.contains(reason),
+            "{reason}: {error}"
+        );
     }
     let stray = edited(&|v| {
         let layer = v["layers"]["conv2"].clone();
         v["layers"]["bn2"] = layer;
     });
-    assert!(reread(&stray).unwrap_err().to_string().contains("not an adder layer"));
+    assert!(
+        reread(&stray)
+            .unwrap_err()
+            .to_string()
+            .contains("not an adder layer")
+    );
     let unknown = edited(&|v| v["extra"] = 1.into());
     assert!(reread(&unknown).is_err());
+}
+
+#[test]
+fn the_extension_fits_the_schema_and_the_schema_refuses_wrong_ones() {
+    let schema = include_str!("../../../../docs/format.schema.json");
+    let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let metadata = |edit: &dyn Fn(&mut serde_json::Value)| {
+        let mut file = to_file(&quantized(MethodKind::Redistribution, 3)).unwrap();
+        edit(file.extensions.get_mut(EXTENSION).unwrap());
+        let mut metadata = serde_json::json!({
+            "format_version": 1, "graph": file.graph, "info": file.info,
+        });
+        metadata[EXTENSION] = file.extensions[EXTENSION].clone();
+        metadata
+    };
+    assert!(validator.is_valid(&metadata(&|_| ())));
+    for edit in [
+        |v: &mut serde_json::Value| v["layers"]["conv2"]["weight"]["bits"] = 9.into(),
+        |v: &mut serde_json::Value| v["layers"]["conv2"]["groups"] = serde_json::json!([]),
+        |v: &mut serde_json::Value| v["layers"]["conv2"]["groups"][0]["scale"] = 0.into(),
+        |v: &mut serde_json::Value| v["provenance"]["outlier_quantile"] = 2.into(),
+        |v: &mut serde_json::Value| v["extra"] = 1.into(),
+    ] {
+        assert!(!validator.is_valid(&metadata(&edit)));
+    }
 }

@@ -15,8 +15,9 @@ use super::progress::Bars;
 const EXAMPLES: &str = "\
 Examples:
   addernet eval resnet20.pth --dataset cifar10 --data-dir data
-  addernet eval resnet20-4bit.safetensors --dataset cifar10 --data-dir data --json
-  addernet eval resnet20.pth --dataset cifar10 --data-dir data --limit 64 --logits first64.safetensors";
+  addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
+  addernet eval resnet20.pth --dataset cifar10 --data-dir data --limit 64 \\
+    --logits first64.safetensors";
 
 /// Measure a model's accuracy on a data set
 ///

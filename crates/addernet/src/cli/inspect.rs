@@ -1,8 +1,7 @@
 //! `addernet inspect`.
 
 use addernet::{
-    AnyModel, CALIBRATION_BATCH, DatasetKind, LayerReport, ModelReport, Split, WeightShares,
-    inspect, observe,
+    AnyModel, DatasetKind, LayerReport, ModelReport, Split, WeightShares, inspect, observe,
 };
 use anyhow::bail;
 use clap::Args;
@@ -17,10 +16,10 @@ const EXAMPLES: &str = "\
 Examples:
   addernet inspect resnet20.pth
   addernet inspect resnet20.pth --dataset cifar10 --data-dir data
-  addernet inspect resnet20-4bit.safetensors --json";
+  addernet inspect q4.safetensors --json";
 
 const HINT: &str = "\
-Activation ranges need images: add --dataset NAME --data-dir DIR to see which weights lie outside them.";
+Activation ranges need images: add --dataset NAME --data-dir DIR to see which weights are outside.";
 
 /// Show a model's adder layers
 ///
@@ -124,19 +123,18 @@ impl std::fmt::Display for Report {
         )?;
         writeln!(f, "{} terms |x − w| per image", output::thousands(*terms))?;
         if let Some(made) = &self.report.quantization {
+            let thousands = |n: usize| output::thousands(n as u64);
+            let bn = match made.bn_images {
+                0 => "unchanged".to_owned(),
+                n => format!("re-estimated on {} images", thousands(n)),
+            };
+            let (method, calibration) = (&made.method, thousands(made.calibration_images));
+            let (weights, activations) = (made.weight_bits, made.activation_bits);
             writeln!(
                 f,
-                "{}, weights {} bits, activations {} bits, calibrated on {} images in batches of \
-                 {CALIBRATION_BATCH}, BN {}",
-                made.method,
-                made.weight_bits,
-                made.activation_bits,
-                output::thousands(made.calibration_images as u64),
-                match made.bn_images {
-                    0 => "unchanged".to_owned(),
-                    n => format!("re-estimated on {} images", output::thousands(n as u64)),
-                }
+                "{method}, {weights} bits for weights and {activations} for activations"
             )?;
+            writeln!(f, "calibrated on {calibration} images, BN {bn}")?;
         }
         let layers = &self.report.layers;
         write!(f, "\n{}", layer_table(layers, &SHAPES))?;

@@ -20,9 +20,10 @@ const EXAMPLES: &str = "\
 Examples:
   addernet download cifar10 --data-dir data
   addernet eval resnet20.pth --dataset cifar10 --data-dir data
-  addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data -o resnet20-4bit.safetensors
-  addernet eval resnet20-4bit.safetensors --dataset cifar10 --data-dir data --json
-  addernet inspect resnet20-4bit.safetensors
+  addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
+    -o q4.safetensors
+  addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
+  addernet inspect q4.safetensors
 
 MODEL is a PyTorch checkpoint (.pth, .pt; nothing in it is executed), a safetensors state dict, or a model file of this program.
 
@@ -32,7 +33,7 @@ Exit status: 0 if all went well, 1 after an error (one line on standard error), 
 /// products.
 #[derive(Parser)]
 #[command(name = "addernet", version, after_help = EXAMPLES, arg_required_else_help = true)]
-#[command(infer_subcommands = false, disable_help_subcommand = true)]
+#[command(disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use addernet::graph::file::write_atomically;
 use anyhow::{Context, bail};
 use serde::Serialize;
+
+use super::interrupt;
 
 /// Prints one JSON object.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
@@ -70,18 +73,9 @@ pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// Writes `bytes` to `path`, whole or not at all.
+/// Writes `bytes` to `path`, whole or not at all; a Ctrl-C waits for it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let written = super::interrupt::uninterrupted(|| {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".addernet-")
-            .tempfile_in(folder_of(path))?;
-        temporary.write_all(bytes)?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)
-    });
-    written.with_context(|| format!("{}: cannot be written", path.display()))?;
-    Ok(())
+    Ok(interrupt::uninterrupted(|| write_atomically(path, bytes))?)
 }
 
 fn folder_of(path: &Path) -> &Path {

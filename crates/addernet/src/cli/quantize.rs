@@ -17,18 +17,19 @@ use serde::Serialize;
 
 use super::args::{DataArgs, ModelArgs, RunArgs, Runtime, count};
 use super::progress::Bars;
-use super::{interrupt, output, usage_error};
+use super::{output, usage_error};
 
 const EXAMPLES: &str = "\
 Examples:
   The paper's method at 4 bits, and what it costs:
-    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data --evaluate -o q4.safetensors
+    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
+      --evaluate -o q4.safetensors
   An ablation without groups and without either clamp:
-    addernet quantize resnet20.pth --bits 4 --groups 1 --no-weight-clamp --outlier-quantile 1 \\
-      --dataset cifar10 --data-dir data -o ablation.safetensors
+    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
+      --groups 1 --no-weight-clamp --outlier-quantile 1 -o ablation.safetensors
   The baseline:
-    addernet quantize resnet20.pth --bits 8 --method shared-scale --dataset cifar10 --data-dir data \\
-      -o baseline.safetensors";
+    addernet quantize resnet20.pth --bits 8 --dataset cifar10 --data-dir data \\
+      --method shared-scale -o baseline.safetensors";
 
 /// Quantize a float model to 2 to 8 bits, without training
 ///
@@ -229,9 +230,9 @@ fn hint(error: addernet::Error) -> anyhow::Error {
 }
 
 fn write(path: &Path, quantized: &QuantizedModel) -> anyhow::Result<u64> {
-    let file = store::to_file(quantized)?;
-    interrupt::uninterrupted(|| file.write(path))?;
-    Ok(std::fs::metadata(path)?.len())
+    let bytes = store::to_file(quantized)?.to_bytes()?;
+    output::write(path, &bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 fn accuracies(

@@ -134,16 +134,19 @@ fn the_first_image_with_logits_that_are_not_finite_is_named() {
 #[test]
 fn progress_counts_every_image_once() {
     #[derive(Default)]
-    struct Count(Mutex<(Vec<(Stage, usize)>, usize, usize)>);
-    impl Progress for Count {
+    struct Log(Mutex<Vec<String>>);
+    impl Progress for Log {
         fn begin(&self, stage: Stage, images: usize) {
-            self.0.lock().unwrap().0.push((stage, images));
+            self.0
+                .lock()
+                .unwrap()
+                .push(format!("{stage:?} of {images}"));
         }
         fn advance(&self, images: usize) {
-            self.0.lock().unwrap().1 += images;
+            self.0.lock().unwrap().push(images.to_string());
         }
         fn end(&self) {
-            self.0.lock().unwrap().2 += 1;
+            self.0.lock().unwrap().push("end".to_owned());
         }
     }
     let model = lenet();
@@ -152,13 +155,22 @@ fn progress_counts_every_image_once() {
         graph: model.graph(),
         nan: vec![],
     };
-    let count = Count::default();
+    let log = Log::default();
     in_pool(2, || {
-        evaluate(&classifier, &images, &images.first(Some(45)), &count)
+        evaluate(&classifier, &images, &images.first(Some(45)), &log)
     })
     .unwrap();
-    let (begun, done, ended) = count.0.into_inner().unwrap();
-    assert_eq!((begun, done, ended), (vec![(Stage::Evaluation, 45)], 45, 1));
+    let log = log.0.into_inner().unwrap();
+    let (first, rest) = log.split_first().unwrap();
+    let (last, counts) = rest.split_last().unwrap();
+    assert_eq!((first.as_str(), last.as_str()), ("Evaluation of 45", "end"));
+    assert_eq!(
+        counts
+            .iter()
+            .map(|count| count.parse::<usize>().unwrap())
+            .sum::<usize>(),
+        45
+    );
 }
 
 #[test]

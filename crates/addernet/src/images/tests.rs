@@ -11,9 +11,8 @@ fn shapes(model: &Model) -> Result<Images, Error> {
     Images::open(model, DatasetKind::Shapes, None, Split::Test, None)
 }
 
-/// A network with the given input and number of classes.
-fn zeros(input: FeatureShape, classes: usize) -> Model {
-    let graph = Architecture::LeNet5Bn.graph(input, classes).unwrap();
+fn network(architecture: Architecture, input: FeatureShape, classes: usize) -> Model {
+    let graph = architecture.graph(input, classes).unwrap();
     let parameters = graph
         .parameters()
         .map(|(n, shape)| (n, ArrayD::ones(shape)))
@@ -64,14 +63,14 @@ fn augmentation_changes_images_and_nothing_else() {
 
 #[test]
 fn other_images_or_classes_are_refused_by_name() {
-    let grey = zeros(FeatureShape::new(1, 32, 32), 10);
+    let grey = network(Architecture::LeNet5Bn, FeatureShape::new(1, 32, 32), 10);
     let error = shapes(&grey).unwrap_err().to_string();
     assert!(
         error.contains("lenet5-bn") && error.contains("32x32x1"),
         "{error}"
     );
     assert!(error.contains("shapes has 32x32x3"), "{error}");
-    let seven = zeros(FeatureShape::new(3, 32, 32), 7);
+    let seven = network(Architecture::LeNet5Bn, FeatureShape::new(3, 32, 32), 7);
     let error = shapes(&seven).unwrap_err().to_string();
     assert!(
         error.contains("tells 7 classes apart, but shapes has 10"),
@@ -91,7 +90,7 @@ fn digits_are_padded_to_the_networks_input_and_no_further() {
     )
     .unwrap();
     for side in [28, 32, 36] {
-        let model = zeros(FeatureShape::new(1, side, side), 10);
+        let model = network(Architecture::ResNet20, FeatureShape::new(1, side, side), 10);
         let images = Images::open(
             &model,
             DatasetKind::Mnist,
@@ -105,7 +104,7 @@ fn digits_are_padded_to_the_networks_input_and_no_further() {
         let white = batch.images.iter().filter(|&&v| v > 0.0).count();
         assert_eq!(white, 28 * 28);
     }
-    let small = zeros(FeatureShape::new(1, 24, 24), 10);
+    let small = network(Architecture::ResNet20, FeatureShape::new(1, 24, 24), 10);
     let error = Images::open(
         &small,
         DatasetKind::Mnist,

@@ -55,7 +55,7 @@ fn a_float_model_alone_has_shapes_and_weights() {
         (conv2.weights, conv2.terms),
         (6 * 16 * 25, 6 * 16 * 25 * 100)
     );
-    assert!(conv2.weight_min < -3.9 && conv2.weight_max > 3.9);
+    assert!(conv2.weight_min < -19.9 && conv2.weight_max > 19.9);
     assert_eq!(report.terms, 6 * 16 * 25 * 100 + 16 * 120 * 25 + 120 * 84);
     let json = serde_json::to_value(&report).unwrap();
     let layer = json["layers"][0].as_object().unwrap();

@@ -102,25 +102,35 @@ fn weights_that_are_not_numbers_name_the_layer() {
     }
 }
 
-#[test]
-fn a_model_that_gives_nan_names_the_image() {
-    let folder = Folder::new();
+/// The small network with all values of one parameter so large that sums of them overflow.
+fn huge(folder: &Folder, parameter: &str) -> std::path::PathBuf {
     let mut file = ModelFile::from(lenet());
-    // Finite weights whose sums overflow.
-    for name in ["conv1.weight", "bn1.weight"] {
-        let Some(StoredTensor::F32(weights)) = file.tensors.get_mut(name) else {
-            panic!("the network has no {name}");
-        };
-        weights.fill(3e38);
-    }
+    let Some(StoredTensor::F32(values)) = file.tensors.get_mut(parameter) else {
+        panic!("the network has no {parameter}");
+    };
+    values.fill(3e38);
     let path = folder.path("huge.safetensors");
     file.write(&path).unwrap();
-    let message = error(eval(&path, &["--limit", "20"]));
+    path
+}
+
+#[test]
+fn logits_that_are_not_finite_name_the_image() {
+    let folder = Folder::new();
+    let model = huge(&folder, "fc2.weight");
+    let message = error(eval(&model, &["--limit", "20"]));
     assert!(
         message.contains("image 0 of the test split of shapes"),
         "{message}"
     );
-    let mut command = addernet(["quantize".as_ref(), path.as_os_str()]);
+    assert!(message.contains("not finite"), "{message}");
+}
+
+#[test]
+fn activations_that_are_not_finite_name_the_layer() {
+    let folder = Folder::new();
+    let model = huge(&folder, "conv1.weight");
+    let mut command = addernet(["quantize".as_ref(), model.as_os_str()]);
     command
         .args(["--bits", "4", "--dataset", "shapes", "-o"])
         .arg(folder.path("q.safetensors"));
@@ -129,6 +139,7 @@ fn a_model_that_gives_nan_names_the_image() {
         message.contains("conv2") && message.contains("not finite"),
         "{message}"
     );
+    assert_eq!(folder.files(), ["huge.safetensors", "lenet.safetensors"]);
 }
 
 #[test]

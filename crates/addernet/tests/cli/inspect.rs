@@ -23,7 +23,17 @@ fn tables(command: std::process::Command) -> String {
 #[test]
 fn a_float_model_without_images() {
     let folder = Folder::new();
-    insta::assert_snapshot!(tables(inspect(&folder.model(), &[])), @"");
+    insta::assert_snapshot!(tables(inspect(&folder.model(), &[])), @r"
+    lenet5-bn, images 32x32x3, 10 classes, 62,684 parameters
+    298,080 terms |x − w| per image
+
+    layer  kernel  stride  channels  input map  weights    terms  weight range
+    conv2     5x5     1x1    6 → 16      14x14    2,400  240,000   -20.0..20.0
+    conv3     5x5     1x1  16 → 120        5x5   48,000   48,000   -20.0..20.0
+    fc1       1x1     1x1  120 → 84        1x1   10,080   10,080   -20.0..20.0
+
+    Activation ranges need images: add --dataset NAME --data-dir DIR to see which weights are outside.
+    ");
 }
 
 #[test]
@@ -61,7 +71,10 @@ fn a_quantized_model() {
     folder.quantize("q.safetensors", &["--bits", "3", "--no-reestimate-bn"]);
     let quantized = folder.path("q.safetensors");
     let text = tables(inspect(&quantized, &[]));
-    assert!(text.contains("redistribution, weights 3 bits"), "{text}");
+    assert!(
+        text.contains("redistribution, 3 bits for weights and 3 for activations"),
+        "{text}"
+    );
     assert_eq!(
         text.lines()
             .filter(|line| line.starts_with("conv2"))

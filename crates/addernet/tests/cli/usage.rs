@@ -48,7 +48,7 @@ fn impossible_values_are_usage_errors_that_name_the_flag_and_its_range() {
         let message = usage_error(addernet(quantize.iter().chain(flags)));
         assert!(message.contains(expected), "{flags:?}: {message}");
     }
-    let eval = ["eval", model, "--dataset", "shapes"];
+    let eval = ["eval", model];
     for (flags, expected) in [
         (&["--engine", "abacus"][..], "float, simulated"),
         (&["--split", "validation"], "test, train"),

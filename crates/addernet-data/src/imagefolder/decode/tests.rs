@@ -159,6 +159,16 @@ fn a_decompression_bomb_is_refused() {
     let error = load_image(&path, 256, 224).unwrap_err().to_string();
     assert!(error.contains("limit"), "{error}");
 
+    // The same in JPEG, by patching the frame header of a small image.
+    let path = temp.path().join("bomb.jpg");
+    pattern(16, 16).save(&path).unwrap();
+    let mut jpeg = fs::read(&path).unwrap();
+    let frame = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+    jpeg[frame + 5..frame + 9].copy_from_slice(&[0xfd, 0xe8, 0xfd, 0xe8]);
+    fs::write(&path, jpeg).unwrap();
+    let error = load_image(&path, 256, 224).unwrap_err().to_string();
+    assert!(error.contains("limit"), "{error}");
+
     // The same in PNG, whose small files really unpack to something large.
     let path = temp.path().join("bomb.png");
     let zeros = vec![0; 12_000 * 12_000 * 3];
