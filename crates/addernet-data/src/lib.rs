@@ -40,7 +40,6 @@ mod loader;
 mod locate;
 mod mnist;
 mod normalization;
-mod pickle;
 mod rng;
 mod sampling;
 mod shapes;

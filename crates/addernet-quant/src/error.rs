@@ -26,7 +26,7 @@ pub enum QuantError {
         reason: String,
     },
     /// The images for calibration or BN re-estimation could not be had.
-    #[error("calibration images: {source}")]
+    #[error("training images: {source}")]
     Images {
         /// The source's own error.
         source: Box<dyn std::error::Error + Send + Sync>,

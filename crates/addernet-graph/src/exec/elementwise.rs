@@ -23,7 +23,12 @@ fn for_pixels(x: &mut Array4<f32>, f: impl Fn(&mut [f32]) + Sync) {
 
 /// max(x, 0) in place.
 pub(super) fn relu(x: &mut Array4<f32>) {
-    for_pixels(x, |values| values.iter_mut().for_each(|v| *v = v.max(0.0)));
+    // Not `f32::max`, which would hide a NaN.
+    for_pixels(x, |values| {
+        values
+            .iter_mut()
+            .for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+    });
 }
 
 /// x·factor + offset per channel, in place.

@@ -47,7 +47,9 @@ fn taps(
 
 /// Maximum over each window; padding never wins.
 pub(super) fn max(x: &Array4<f32>, pool: &PoolAttributes, out: FeatureShape) -> Array4<f32> {
-    fold(x, pool, out, f32::NEG_INFINITY, f32::max)
+    // Not `f32::max`, which would hide a NaN.
+    let larger = |m: f32, v: f32| if v > m || v.is_nan() { v } else { m };
+    fold(x, pool, out, f32::NEG_INFINITY, larger)
 }
 
 /// Mean over each window; padded zeros count, as in PyTorch's default.

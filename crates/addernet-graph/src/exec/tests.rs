@@ -55,6 +55,22 @@ fn max_and_average_pooling_treat_padding_as_pytorch_does() {
 }
 
 #[test]
+fn nan_passes_through_relu_and_pooling() {
+    let x = || Array4::from_shape_vec((1, 1, 2, 1), vec![f32::NAN, 1.0]).unwrap();
+    let input = FeatureShape::new(1, 1, 2);
+    let pool = PoolAttributes {
+        kernel: [1, 2],
+        stride: [1, 1],
+        padding: [0, 0],
+    };
+    let relu = run(&single(Op::Relu, input, BTreeMap::new()), x());
+    assert!(relu[[0, 0]].is_nan() && relu[[0, 1]] == 1.0);
+    for op in [Op::MaxPool(pool), Op::AvgPool(pool), Op::GlobalAvgPool] {
+        assert!(run(&single(op, input, BTreeMap::new()), x())[[0, 0]].is_nan());
+    }
+}
+
+#[test]
 fn flatten_uses_pytorchs_order() {
     // NHWC value = 100·c + 10·row + column.
     let x = Array4::from_shape_fn((1, 2, 2, 2), |(_, h, w, c)| (100 * c + 10 * h + w) as f32);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::pickle::{Heap, Result, Value};
+use addernet_pickle::Id;
+
+use super::pickle::{Entries, MAX_NAME, Objects, Result, Tensor};
 
 /// Keys under which training scripts put the state dict of a whole checkpoint, in the order in
 /// which they are tried.
@@ -20,35 +22,34 @@ pub(super) fn is_parameter(name: &str) -> bool {
     name.rsplit('.').next() != Some(COUNTER)
 }
 
-/// The tensors of the state dict in the pickled `root`: names without the wrappers' prefixes, and
-/// indices of tensors in the heap.
-pub(super) fn tensors<'a>(heap: &Heap<'a>, root: Value<'a>) -> Result<BTreeMap<&'a str, usize>> {
-    let Value::Dict(root) = root else {
-        return Err(format!(
-            "holds no state dict but a value of type `{}`; in Python, save it with \
-             torch.save(model.state_dict(), \"model.pth\")",
-            root.type_name()
-        )
-        .into());
-    };
-    let items = state_dict(heap, &heap.dicts[root])?;
+/// The tensors of the state dict in the pickled `root`, by their names without the wrappers'
+/// prefixes.
+pub(super) fn tensors<'a>(
+    objects: &Objects<'_, 'a>,
+    root: Id,
+) -> Result<BTreeMap<&'a str, Tensor<'a>>> {
+    let items = state_dict(objects, root)?;
     let mut tensors = BTreeMap::new();
-    for &(name, value) in items {
-        let Value::Str(name) = name else {
-            return Err(format!("its state dict has a key of type `{}`", name.type_name()).into());
+    for &(name, value) in &*items {
+        let Some(name) = objects.heap().text(name) else {
+            let kind = objects.type_name(name)?;
+            return Err(format!("its state dict has a key of type `{kind}`").into());
         };
-        match value {
-            _ if !is_parameter(name) => {}
-            Value::Tensor(tensor) => drop(tensors.insert(name, tensor)),
-            other => {
-                return Err(format!(
-                    "entry `{}` of its state dict is no tensor but of type `{}`",
-                    crate::error::one_line(name),
-                    other.type_name()
-                )
-                .into());
-            }
+        if name.len() > MAX_NAME {
+            return Err(format!("its state dict has a name of {} bytes", name.len()).into());
         }
+        if !is_parameter(name) {
+            continue;
+        }
+        let Some(tensor) = objects.tensor(value)? else {
+            return Err(format!(
+                "entry `{}` of its state dict is no tensor but of type `{}`",
+                crate::error::one_line(name),
+                objects.type_name(value)?
+            )
+            .into());
+        };
+        tensors.insert(name, tensor);
     }
     if tensors.is_empty() {
         return Err("its state dict holds no parameters".into());
@@ -58,35 +59,31 @@ pub(super) fn tensors<'a>(heap: &Heap<'a>, root: Value<'a>) -> Result<BTreeMap<&
 
 /// The state dict that `root` holds under one of the usual keys, or that it is itself. The keys
 /// come first: a checkpoint may hold tensors beside the state dict, a random generator's state.
-fn state_dict<'h, 'a>(
-    heap: &'h Heap<'a>,
-    root: &'h [(Value<'a>, Value<'a>)],
-) -> Result<&'h [(Value<'a>, Value<'a>)]> {
+fn state_dict<'h>(objects: &Objects<'h, '_>, root: Id) -> Result<Entries<'h>> {
+    let Some(items) = objects.entries(root)? else {
+        return Err(format!(
+            "holds no state dict but a value of type `{}`; in Python, save it with \
+             torch.save(model.state_dict(), \"model.pth\")",
+            objects.type_name(root)?
+        )
+        .into());
+    };
     for key in STATE_DICT_KEYS {
-        // The last one counts, as in Python.
-        let is_key = |name: &Value<'a>| matches!(name, Value::Str(name) if *name == key);
-        let found = root.iter().rev().find(|(name, _)| is_key(name));
-        if let Some(&(_, Value::Dict(index))) = found {
-            return Ok(&heap.dicts[index]);
+        if let Some(value) = objects.heap().get(&items, key)
+            && let Some(state_dict) = objects.entries(value)?
+        {
+            return Ok(state_dict);
         }
     }
-    if root
-        .iter()
-        .any(|(_, value)| matches!(value, Value::Tensor(_)))
-    {
-        return Ok(root);
+    for &(_, value) in &*items {
+        if objects.tensor(value)?.is_some() {
+            return Ok(items);
+        }
     }
-    let keys: Vec<&str> = root
+    let keys = items
         .iter()
-        .take(20)
-        .filter_map(|(key, _)| {
-            if let Value::Str(key) = key {
-                Some(*key)
-            } else {
-                None
-            }
-        })
-        .collect();
+        .filter_map(|&(key, _)| objects.heap().text(key));
+    let keys: Vec<&str> = keys.take(20).collect();
     Err(format!(
         "is a checkpoint without a state dict: it holds [{}], none of [{}]",
         keys.join(", "),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 
-use super::pickle::{self, Dtype, Heap, MAX_RANK, Tensor};
+use super::pickle::{self, Dtype, MAX_RANK, Tensor};
 use crate::model::Parameters;
 
 /// Tensors of one file may take this many times its length as `f32`: half precision doubles it,
@@ -13,17 +13,16 @@ use crate::model::Parameters;
 /// memory.
 const MAX_EXPANSION: usize = 8;
 
-/// Decodes the tensors `entries` (name, index into the heap); `storage` finds a storage's bytes.
+/// Decodes the tensors `entries`; `storage` finds a storage's bytes.
 pub(super) fn parameters<'a>(
-    heap: &Heap<'a>,
-    entries: &BTreeMap<&str, usize>,
+    entries: &BTreeMap<&str, Tensor<'_>>,
     file_length: usize,
     mut storage: impl FnMut(&str) -> pickle::Result<&'a [u8]>,
 ) -> pickle::Result<Parameters> {
     let budget = file_length.saturating_mul(MAX_EXPANSION);
     let mut total = 0usize;
-    for &index in entries.values() {
-        let values = heap.tensors[index].shape().iter().product::<usize>();
+    for tensor in entries.values() {
+        let values = tensor.shape().iter().product::<usize>();
         total = total.saturating_add(values.saturating_mul(size_of::<f32>()));
     }
     if total > budget {
@@ -34,10 +33,9 @@ pub(super) fn parameters<'a>(
     }
     entries
         .iter()
-        .map(|(&name, &index)| {
-            let tensor = &heap.tensors[index];
-            let described = &heap.storages[tensor.storage];
-            let values = decode(tensor, described.dtype, storage(described.key)?)
+        .map(|(&name, tensor)| {
+            let bytes = storage(tensor.storage.key)?;
+            let values = decode(tensor, bytes)
                 .map_err(|reason| format!("tensor `{}` {reason}", crate::error::one_line(name)))?;
             let array = ArrayD::from_shape_vec(IxDyn(tensor.shape()), values)
                 .map_err(|error| format!("tensor `{}`: {error}", crate::error::one_line(name)))?;
@@ -47,8 +45,8 @@ pub(super) fn parameters<'a>(
 }
 
 /// The tensor's values, row-major, or what is wrong with it.
-fn decode(tensor: &Tensor, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, String> {
-    let values = match dtype {
+fn decode(tensor: &Tensor<'_>, bytes: &[u8]) -> Result<Vec<f32>, String> {
+    let values = match tensor.storage.dtype {
         Dtype::F32 => gather(tensor, bytes, f32::from_le_bytes),
         Dtype::F64 => gather(tensor, bytes, |element| f64::from_le_bytes(element) as f32),
         Dtype::F16 => gather(tensor, bytes, |element| {
@@ -68,7 +66,7 @@ fn decode(tensor: &Tensor, dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, Strin
 
 /// Walks the view in row-major order; `None` if it leaves the storage.
 fn gather<const N: usize>(
-    tensor: &Tensor,
+    tensor: &Tensor<'_>,
     bytes: &[u8],
     element: impl Fn([u8; N]) -> f32,
 ) -> Option<Vec<f32>> {

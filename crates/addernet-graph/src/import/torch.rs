@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::io::Cursor;
 
+use addernet_pickle::{Id, Value};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::checkpoint;
 use super::decode;
-use super::pickle::{Dtype, Pickle, Refusal, Result, Value};
+use super::pickle::{Dtype, Objects, Reader, Refusal, Result};
 use crate::model::Parameters;
 
 /// The number that opens a legacy file, as a pickled integer.
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
-/// How far into the file it is looked for: behind the opcodes that open a pickle.
-const LEGACY_MAGIC_SEARCH: usize = 32;
 /// The legacy format's version.
 const LEGACY_PROTOCOL: i64 = 1001;
 
@@ -71,10 +70,10 @@ pub(super) fn read_zip(bytes: &[u8]) -> Result<Parameters> {
     {
         return Err("was saved on a big-endian machine; save it on a little-endian one".into());
     }
-    let mut pickle = Pickle::new(entry(&mut archive, bytes, &format!("{root}data.pkl"))?);
-    let value = pickle.next()?;
-    let entries = checkpoint::tensors(pickle.heap(), value)?;
-    decode::parameters(pickle.heap(), &entries, bytes.len(), |key| {
+    let mut reader = Reader::new(entry(&mut archive, bytes, &format!("{root}data.pkl"))?);
+    let value = reader.read()?;
+    let entries = checkpoint::tensors(&reader.objects()?, value)?;
+    decode::parameters(&entries, bytes.len(), |key| {
         entry(&mut archive, bytes, &format!("{root}data/{key}"))
     })
 }
@@ -136,32 +135,27 @@ fn entry<'a>(
 /// The state dict in a legacy file (before PyTorch 1.6): pickles of the magic number, the format
 /// version, the machine, the saved object and the storages' names, then the storages.
 pub(super) fn read_legacy(bytes: &[u8]) -> Result<Parameters> {
-    let head = &bytes[..bytes.len().min(LEGACY_MAGIC_SEARCH)];
-    let has_magic = head
-        .windows(LEGACY_MAGIC.len())
-        .any(|window| window == LEGACY_MAGIC);
-    let mut pickle = Pickle::new(bytes);
-    pickle.next()?;
-    if !has_magic {
+    let mut reader = Reader::new(bytes);
+    let magic = reader.read()?;
+    if !matches!(reader.heap().value(magic), Value::BigInt(number) if *number == LEGACY_MAGIC) {
         return Err(
             "is a plain pickle and not a file of torch.save; in Python, save the model with \
                     torch.save(model.state_dict(), \"model.pth\")"
                 .into(),
         );
     }
-    match pickle.next()? {
-        Value::Int(LEGACY_PROTOCOL) => {}
-        _ => return Err("has an unknown version of the legacy format".into()),
+    let version = reader.read()?;
+    if !matches!(reader.heap().value(version), Value::Int(LEGACY_PROTOCOL)) {
+        return Err("has an unknown version of the legacy format".into());
     }
     // Describes the machine. Storages are little-endian whatever it was.
-    pickle.next()?;
-    let value = pickle.next()?;
-    let Value::Sequence(keys) = pickle.next()? else {
-        return Err("its list of storages is not a list: it is damaged".into());
-    };
-    let storages = legacy_storages(&pickle, keys, bytes)?;
-    let entries = checkpoint::tensors(pickle.heap(), value)?;
-    decode::parameters(pickle.heap(), &entries, bytes.len(), |key| {
+    reader.read()?;
+    let value = reader.read()?;
+    let keys = reader.read()?;
+    let objects = reader.objects()?;
+    let storages = legacy_storages(&objects, keys, &bytes[reader.position()..])?;
+    let entries = checkpoint::tensors(&objects, value)?;
+    decode::parameters(&entries, bytes.len(), |key| {
         storages.get(key).copied().ok_or_else(|| {
             let key = crate::error::one_line(key);
             Refusal::from(format!("storage `{key}` is not in the file: it is damaged"))
@@ -169,23 +163,22 @@ pub(super) fn read_legacy(bytes: &[u8]) -> Result<Parameters> {
     })
 }
 
-/// Finds the storages behind the pickles: each a 64-bit element count and the elements.
+/// Finds the storages in what stands behind the pickles: each a 64-bit element count and the
+/// elements.
 fn legacy_storages<'a>(
-    pickle: &Pickle<'a>,
-    keys: usize,
-    bytes: &'a [u8],
+    objects: &Objects<'_, 'a>,
+    keys: Id,
+    mut rest: &'a [u8],
 ) -> Result<HashMap<&'a str, &'a [u8]>> {
+    let heap = objects.heap();
+    let keys = heap.items(keys);
     let mut storages = HashMap::new();
-    let mut rest = &bytes[pickle.position()..];
-    for &key in &pickle.heap().sequences[keys] {
-        let Value::Str(key) = key else {
-            return Err(
-                "its list of storages holds something else than names: it is damaged".into(),
-            );
-        };
+    for &key in keys.ok_or("its list of storages is not a list: it is damaged")? {
+        let key = heap
+            .text(key)
+            .ok_or("its list of storages holds something else than names: it is damaged")?;
         let shown = || crate::error::one_line(key);
-        let (dtype, elements) = pickle
-            .heap()
+        let (dtype, elements) = objects
             .declared(key)
             .ok_or_else(|| format!("storage `{}` has no description: it is damaged", shown()))?;
         let truncated = || {

@@ -151,6 +151,18 @@ fn one_storage_under_thousands_of_names_does_not_fill_the_memory() {
 }
 
 #[test]
+fn names_of_great_length_are_refused() {
+    let long = "x".repeat(5000);
+    let storage = PickleWriter::new().raw(b"}").str("a");
+    let storage = storage.tensor(&long, 1, 0, &[1], &[1]).raw(b"s").stop();
+    refused_with(&torch_zip(&storage, &[]), "a name of 5000 bytes");
+    let data = [("m/data/0", vec![0; 4])];
+    let tensor = PickleWriter::new().raw(b"}").str(&long);
+    let tensor = tensor.tensor("0", 1, 0, &[1], &[1]).raw(b"s").stop();
+    refused_with(&torch_zip(&tensor, &data), "a name of 5000 bytes");
+}
+
+#[test]
 fn contradicting_descriptions_of_a_storage_are_refused() {
     let pickle = PickleWriter::new()
         .raw(b"}(")

@@ -150,7 +150,7 @@ const DANGEROUS: [&str; 24] = [
 
 impl Global {
     /// The object's meaning, if a checkpoint may name it.
-    pub(super) fn resolve(module: &str, name: &str) -> Option<Self> {
+    pub(super) fn find(module: &str, name: &str) -> Option<Self> {
         // Python 2 wrote other names for two modules.
         let module = match module {
             "__builtin__" => "builtins",
@@ -177,6 +177,20 @@ impl Global {
                 .map(Global::Opaque),
         }
     }
+
+    /// The Python type of what calling it gives.
+    pub(super) fn makes(self) -> &'static str {
+        match self {
+            Global::OrderedDict => "dict",
+            Global::RebuildTensor
+            | Global::RebuildTensorV2
+            | Global::RebuildParameter
+            | Global::RebuildFromType => "tensor",
+            Global::Size => "torch.Size",
+            Global::Storage(dtype) => dtype.name(),
+            Global::Opaque(name) => name,
+        }
+    }
 }
 
 fn other_storage(name: &str) -> Option<Dtype> {
@@ -184,10 +198,10 @@ fn other_storage(name: &str) -> Option<Dtype> {
     found.map(|&(name, size)| Dtype::Other(name, size))
 }
 
-/// What to do about a pickle that names the forbidden object `module`.`name`.
-pub(super) fn advice(module: &str, pickle: &[u8]) -> String {
+/// What to do about a pickle that names the forbidden object `global`.
+pub(super) fn advice(global: &str, pickle: &[u8]) -> String {
     let holds = |text: &[u8]| pickle.windows(text.len()).any(|window| window == text);
-    let root = module.split('.').next().unwrap_or(module);
+    let root = global.split('.').next().unwrap_or(global);
     if DANGEROUS.contains(&root) {
         "that is code, not weights: do not open this file in Python either".into()
     } else if holds(b"_parameters") && holds(b"_modules") {
