@@ -39,7 +39,8 @@ seeds() {
     case $1 in
     cifar_pickle) echo crates/addernet-data/tests/fixtures ;;
     pth) echo crates/addernet-graph/tests/fixtures/torch-* ;;
-    safetensors_model | quantized_model) echo crates/addernet-graph/tests/fixtures ;;
+    safetensors_model) echo crates/addernet-graph/tests/fixtures ;;
+    quantized_model) echo crates/addernet-quant/tests/fixtures ;;
     esac
 }
 

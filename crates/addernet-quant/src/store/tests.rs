@@ -138,3 +138,24 @@ fn the_extension_fits_the_schema_and_the_schema_refuses_wrong_ones() {
         assert!(!validator.is_valid(&metadata(&edit)));
     }
 }
+
+const FIXTURE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/version-1.safetensors"
+);
+
+#[test]
+fn files_of_version_1_stay_readable() {
+    let read = from_file(ModelFile::read(FIXTURE).unwrap()).unwrap();
+    assert_eq!(
+        read.layers(),
+        quantized(MethodKind::Redistribution, 3).layers()
+    );
+}
+
+#[test]
+#[ignore = "writes the fixture; only a new format version needs a new one"]
+fn write_the_fixture() {
+    let file = to_file(&quantized(MethodKind::Redistribution, 3)).unwrap();
+    file.write(FIXTURE).unwrap();
+}
