@@ -29,10 +29,13 @@ mod fp32;
 mod geometry;
 pub mod peak;
 pub mod reference;
+mod rows;
+mod uint8;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-pub use dispatch::{KERNEL_ENV, available, select};
+pub use dispatch::{KERNEL_ENV, available, available_u8, select, select_u8};
 pub use error::KernelError;
 pub use fp32::{AdderKernelF32, PackedWeightsF32};
 pub use geometry::ConvGeometry;
+pub use uint8::{AdderKernelU8, PackedWeightsU8};
