@@ -1,4 +1,5 @@
-//! The adder convolution `y = −Σ |x − w|`: a scalar reference and SIMD variants chosen at run time.
+//! The adder convolution `y = −Σ |x − w|`, on floats and on unsigned 8-bit codes: a scalar reference
+//! and SIMD variants chosen at run time.
 //!
 //! ```
 //! use addernet_kernels::{ConvGeometry, reference, select};
@@ -16,6 +17,26 @@
 //! let mut expected = vec![0.0; geometry.out_len()];
 //! reference::forward(&geometry, &x, &w, &mut expected)?;
 //! assert_eq!(y, expected); // bit for bit, on every CPU
+//! # Ok::<(), addernet_kernels::KernelError>(())
+//! ```
+//!
+//! The same on codes, where the sums are exact, positive integers:
+//!
+//! ```
+//! use addernet_kernels::{ConvGeometry, reference, select_u8};
+//!
+//! let geometry = ConvGeometry::new([2, 8, 8, 3], 5, [3, 3], [1, 1], [1, 1])?;
+//! let x: Vec<u8> = (0..geometry.in_len()).map(|i| (i * 37 % 256) as u8).collect();
+//! let w: Vec<u8> = (0..geometry.weight_len()).map(|i| (i * 61 % 256) as u8).collect();
+//!
+//! let (kernel, pad) = (select_u8(None)?, 0); // `pad` is the code of the padding
+//! let packed = kernel.pack(geometry.weight_shape(), &w)?;
+//! let mut y = vec![0; geometry.out_len()];
+//! kernel.forward(&geometry, &x, pad, &packed, &mut y)?;
+//!
+//! let mut expected = vec![0; geometry.out_len()];
+//! reference::forward_u8(&geometry, &x, pad, &w, &mut expected)?;
+//! assert_eq!(y, expected);
 //! # Ok::<(), addernet_kernels::KernelError>(())
 //! ```
 

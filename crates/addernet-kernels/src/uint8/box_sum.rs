@@ -11,21 +11,25 @@ pub(crate) struct Windows {
     pub(crate) stride: usize,
     /// Windows in an output row.
     pub(crate) per_row: usize,
-    /// Pixels in a row of the (padded) input.
+    /// Pixels from a row of the (padded) input to the next.
     pub(crate) row_pixels: usize,
+    /// Pixels before the first window of a row.
+    pub(crate) lead: usize,
+    /// Pixels of padding before each row and behind the last one.
+    pub(crate) border: usize,
     /// Bytes of a pixel.
     pub(crate) channels: usize,
 }
 
 impl Windows {
-    /// Bytes in a row of the (padded) input.
+    /// Bytes from a row of the (padded) input to the next.
     pub(crate) fn row_len(&self) -> usize {
         self.row_pixels * self.channels
     }
 
-    /// Bytes from a window to the next.
+    /// Bytes from a window to the next. If there is no next one, the stride can be any number.
     pub(crate) fn step(&self) -> usize {
-        self.stride * self.channels
+        self.stride.saturating_mul(self.channels)
     }
 }
 
@@ -74,24 +78,28 @@ impl BoxSums {
         let (Some(&first), Some(&last)) = (rows.first(), rows.last()) else {
             return;
         };
+        // A window may end in the border behind its row, which is also that before the next one.
+        let border = windows.border * channels;
+        let starts = |row: usize| row * row_pixels + windows.lead;
         if height == 1 {
             // Rows that a stride leaves out are left out here too.
-            self.pixels.resize(rows.len() * row_pixels, 0);
-            for (&row, sums) in rows.iter().zip(self.pixels.chunks_exact_mut(row_pixels)) {
+            let pixels = rows.len() * row_pixels;
+            self.pixels.resize(pixels + windows.border, 0);
+            let (sums, last_sums) = self.pixels.split_at_mut(pixels);
+            for (&row, sums) in rows.iter().zip(sums.chunks_exact_mut(row_pixels)) {
                 simd.pixel_sums(&x[row * row_len..(row + 1) * row_len], channels, sums);
             }
-            self.starts
-                .extend((0..rows.len()).map(|row| row * row_pixels));
+            let end = (last + 1) * row_len;
+            simd.pixel_sums(&x[end..end + border], channels, last_sums);
+            self.starts.extend((0..rows.len()).map(starts));
         } else {
             let end = last + height;
-            self.pixels.resize((end - first) * row_pixels, 0);
-            simd.pixel_sums(
-                &x[first * row_len..end * row_len],
-                channels,
-                &mut self.pixels,
-            );
+            let pixels = (end - first) * row_pixels + windows.border;
+            self.pixels.resize(pixels, 0);
+            let x = &x[first * row_len..end * row_len + border];
+            simd.pixel_sums(x, channels, &mut self.pixels);
             self.starts
-                .extend(rows.iter().map(|row| (row - first) * row_pixels));
+                .extend(rows.iter().map(|row| starts(row - first)));
         }
         sums_of_neighbours(&mut self.pixels, &mut self.columns, height, row_pixels);
         sums_of_neighbours(&mut self.columns, &mut self.windows, width, 1);

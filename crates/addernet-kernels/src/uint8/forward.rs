@@ -14,6 +14,8 @@ use crate::{
 use rayon::prelude::*;
 use std::cell::RefCell;
 
+/// Bytes in a cache line.
+const LINE: usize = 64;
 /// Input bytes that a unit should read: most of a first-level cache.
 const UNIT_INPUT: usize = 32 * 1024;
 /// Terms below which a unit is not worth a thread's attention (some microseconds).
@@ -57,12 +59,7 @@ pub(crate) fn forward<S: SimdU8>(
         });
     }
 
-    let layer = Layer::new::<S>(geometry, x, pad, weights);
-    // A group of channels may be larger than the pixel it pads.
-    let windows = &layer.windows;
-    let rows = geometry.in_height() + 2 * geometry.padding()[0];
-    let padded = [geometry.batch(), rows, windows.row_pixels, windows.channels];
-    checked_len("padded input", &padded)?;
+    let layer = Layer::new::<S>(geometry, x, pad, weights)?;
     let threads = rayon::current_num_threads();
     layer.run_units(simd, y, layer.unit_rows(threads), threads);
     Ok(())
@@ -75,6 +72,8 @@ pub(super) struct Layer<'a> {
     pad: u8,
     weights: &'a PackedWeightsU8,
     windows: Windows,
+    /// Whether the kernel reads a padded copy instead of the input itself.
+    copied: bool,
 }
 
 impl<'a> Layer<'a> {
@@ -83,21 +82,41 @@ impl<'a> Layer<'a> {
         x: &'a [u8],
         pad: u8,
         weights: &'a PackedWeightsU8,
-    ) -> Self {
+    ) -> Result<Self, KernelError> {
+        let channels = geometry.in_channels().next_multiple_of(S::GROUP);
+        let [padding, width] = [geometry.padding()[1], geometry.in_width()];
+        let copied = geometry.padding() != [0, 0] || channels != geometry.in_channels();
+        // Rows of the copy share the border between them. A longer border may let them start on a
+        // cache line.
+        let line = LINE / channels.min(LINE);
+        let border = if LINE.is_multiple_of(channels) && width.is_multiple_of(line) {
+            padding.next_multiple_of(line)
+        } else {
+            padding
+        };
         let windows = Windows {
             size: geometry.kernel(),
             stride: geometry.stride()[1],
             per_row: geometry.out_width(),
-            row_pixels: geometry.in_width() + 2 * geometry.padding()[1],
-            channels: geometry.in_channels().next_multiple_of(S::GROUP),
+            row_pixels: width + border,
+            lead: border - padding,
+            border,
+            channels,
         };
-        Self {
+        if copied {
+            // A group of channels may be larger than the pixel it pads, and a line than its border.
+            let rows = geometry.in_height() + 2 * geometry.padding()[0] + 1;
+            let sizes = [geometry.batch(), rows, windows.row_pixels, channels];
+            checked_len("padded input", &sizes)?;
+        }
+        Ok(Self {
             geometry,
             x,
             pad,
             weights,
             windows,
-        }
+            copied,
+        })
     }
 
     /// Output rows per unit. Rows are counted through the whole batch, so a unit of a small map
@@ -148,12 +167,12 @@ impl<'a> Layer<'a> {
                  sums,
              }| {
                 tops.clear();
-                let x = if g.padding() == [0, 0] && self.windows.channels == g.in_channels() {
-                    self.find_tops(rows, tops);
-                    self.x
-                } else {
+                let x = if self.copied {
                     self.pad_rows(rows, padded, tops);
                     padded.as_slice()
+                } else {
+                    self.find_tops(rows, tops);
+                    self.x
                 };
                 simd.vectorize(Unit::new(self.weights, &self.windows, x, tops, sums, y));
             },
@@ -183,26 +202,30 @@ impl<'a> Layer<'a> {
         for piece in pieces(rows.clone(), g.out_height()) {
             needed += (piece.rows.len() - 1) * stride + kernel_height;
         }
-        let row_len = self.windows.row_len();
-        padded.resize(needed * row_len);
-        let mut free = padded.as_mut_slice();
+        let (row_len, edge) = (
+            self.windows.row_len(),
+            self.windows.border * self.windows.channels,
+        );
+        padded.resize(needed * row_len + edge);
+        let padded = padded.as_mut_slice();
         let mut base = 0;
         for piece in pieces(rows, g.out_height()) {
             let height = (piece.rows.len() - 1) * stride + kernel_height;
             let top = piece.rows.start * stride;
-            for (u, row) in free.chunks_exact_mut(row_len).take(height).enumerate() {
+            let piece_rows = &mut padded[base * row_len..(base + height) * row_len];
+            for (u, row) in piece_rows.chunks_exact_mut(row_len).enumerate() {
                 self.pad_row(piece.image, top + u, row);
             }
-            free = &mut std::mem::take(&mut free)[height * row_len..];
             tops.extend((0..piece.rows.len()).map(|row| base + row * stride));
             base += height;
         }
+        self.fill(&mut padded[needed * row_len..]);
     }
 
-    /// Fills one row of the padded input; `padded_row` is counted from the first padding row.
+    /// Fills one row of the padded input, the border before it included; `padded_row` is counted
+    /// from the first padding row.
     fn pad_row(&self, image: usize, padded_row: usize, to: &mut [u8]) {
         let g = self.geometry;
-        let edge = g.padding()[1] * self.windows.channels;
         match padded_row
             .checked_sub(g.padding()[0])
             .filter(|&row| row < g.in_height())
@@ -211,11 +234,9 @@ impl<'a> Layer<'a> {
             Some(row) => {
                 let len = g.in_width() * g.in_channels();
                 let start = (image * g.in_height() + row) * len;
-                let from = &self.x[start..start + len];
-                let inner = g.in_width() * self.windows.channels;
-                self.fill(&mut to[..edge]);
-                self.copy(from, &mut to[edge..edge + inner]);
-                self.fill(&mut to[edge + inner..]);
+                let (border, inner) = to.split_at_mut(self.windows.border * self.windows.channels);
+                self.fill(border);
+                self.copy(&self.x[start..start + len], inner);
             }
         }
     }

@@ -3,30 +3,28 @@
 
 use super::simd::{SimdU8, Task};
 
-const LANES: usize = 4;
-const GROUP: usize = 4;
+const LANES: usize = 16;
 
 /// Needs nothing of the CPU.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Generic;
 
 impl SimdU8 for Generic {
-    type Codes = [u8; LANES * GROUP];
+    type Codes = [u8; LANES];
     type Sums = [i32; LANES];
 
     const NAME: &'static str = "generic";
     const LANES: usize = LANES;
-    const GROUP: usize = GROUP;
+    const GROUP: usize = 1;
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 0;
-    const PIXELS_1: usize = 4;
+    const PIXELS_1: usize = 2;
     const SLIDE: bool = false;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> Self::Codes {
-        // SAFETY: the caller promises GROUP readable bytes.
-        let group = unsafe { from.cast::<[u8; GROUP]>().read_unaligned() };
-        std::array::from_fn(|at| group[at % GROUP])
+        // SAFETY: the caller promises a readable byte.
+        [unsafe { *from }; LANES]
     }
 
     #[inline(always)]
@@ -42,11 +40,7 @@ impl SimdU8 for Generic {
 
     #[inline(always)]
     fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes) -> Self::Sums {
-        let difference: Self::Codes = std::array::from_fn(|at| x[at].abs_diff(w[at]));
-        std::array::from_fn(|lane| {
-            let terms = &difference[lane * GROUP..(lane + 1) * GROUP];
-            sums[lane] + terms.iter().map(|&term| i32::from(term)).sum::<i32>()
-        })
+        std::array::from_fn(|lane| sums[lane] + i32::from(x[lane].abs_diff(w[lane])))
     }
 
     #[inline(always)]

@@ -44,9 +44,12 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
     /// padded taps have `x = pad`.
     ///
     /// Work is divided over the images and output rows among the threads of the current rayon pool.
-    /// Scratch memory per thread is a padded copy of a few rows.
+    /// Scratch memory per thread is a padded copy of a few rows and the sums of their windows. An
+    /// input without padding whose channels are a multiple of 8 is not copied: where the previous
+    /// layer can write its output into a padded map, a geometry of that map saves the copy.
     ///
     /// # Errors
+    /// [`KernelError::SizeOverflow`] when the padded copy would exceed the address range,
     /// [`KernelError::WrongLength`] when `x` or `y` does not have the length that `geometry` gives,
     /// [`KernelError::WeightShape`] when the weights are of another shape,
     /// [`KernelError::PackedLayout`] when another kernel packed them. `y` is then untouched.
@@ -118,7 +121,9 @@ pub(crate) mod sealed {
             unit_rows: usize,
         ) {
             let layer = super::forward::Layer::new::<S>(geometry, x, pad, weights);
-            layer.run_units(*self, y, unit_rows, rayon::current_num_threads());
+            layer
+                .unwrap()
+                .run_units(*self, y, unit_rows, rayon::current_num_threads());
         }
     }
 }

@@ -49,9 +49,12 @@ impl<'a> Unit<'a> {
         let [out_channels, _, height, width] = weights.shape();
         assert_eq!(windows.size, [height, width]);
         assert_eq!(y.len(), rows.len() * windows.per_row * out_channels);
-        assert!((windows.per_row - 1) * windows.stride + width <= windows.row_pixels);
-        let in_rows = x.len() / windows.row_len();
-        assert!(rows.iter().all(|&row| row + height <= in_rows));
+        let columns = windows.lead + (windows.per_row - 1) * windows.stride + width;
+        let len = (height - 1) * windows.row_len() + columns * windows.channels;
+        assert!(
+            rows.iter()
+                .all(|&row| row * windows.row_len() + len <= x.len())
+        );
         Self {
             weights,
             windows,
@@ -163,11 +166,11 @@ impl Unit<'_> {
             return; // Never happens; the compiler sees that and leaves larger tiles out.
         }
         let (rows, x_stride) = (self.windows.size[0], self.windows.row_len());
+        let mut at = self.operands::<S, P, B>(block);
         let mut pixel = 0;
         for row in 0..self.rows.len() {
             for column in (0..self.windows.per_row).step_by(P) {
                 let x = self.window(Position { row, column });
-                let mut at = self.operands::<S, P, B>(block);
                 if S::MAX_IDENTITY {
                     let last = (P - 1) * STRIDE;
                     let sums = &self.sums.row(row)[column * STRIDE..][..=last];
@@ -175,8 +178,7 @@ impl Unit<'_> {
                         at.x_sums[p] = &sums[p * STRIDE];
                     }
                 }
-                // SAFETY: `Unit::new` checked that the windows lie inside their rows and these
-                // inside `x`, and `run` that rows of windows and of blocks are equally long and that
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that
                 // blocks have this kernel's lanes.
                 unsafe {
                     let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at, rows, x_stride);
@@ -220,8 +222,7 @@ impl Unit<'_> {
             x_stride: self.windows.row_len(),
             vectors: self.weights.row_vectors(),
         };
-        // SAFETY: `Unit::new` checked that the windows lie inside their rows and these inside `x`,
-        // and `run` that rows of windows and of blocks are equally long and that blocks have this
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that blocks have this
         // kernel's lanes.
         unsafe {
             let sums = accumulate::<S, P, B>(simd, x, at, rows);
@@ -232,7 +233,8 @@ impl Unit<'_> {
     /// Where a window starts.
     #[inline(always)]
     fn window(&self, Position { row, column }: Position) -> *const u8 {
-        let start = self.rows[row] * self.windows.row_len() + column * self.windows.step();
+        let w = self.windows;
+        let start = self.rows[row] * w.row_len() + w.lead * w.channels + column * w.step();
         self.x.as_ptr().wrapping_add(start)
     }
 
@@ -437,7 +439,11 @@ unsafe fn slide<
                 let right = codes(p * STRIDE + 2);
                 for b in 0..B {
                     sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b]);
+                }
+                for b in 0..B {
                     sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b]);
+                }
+                for b in 0..B {
                     sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b]);
                 }
                 (left, middle) = if STRIDE == 1 {
