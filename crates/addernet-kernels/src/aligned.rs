@@ -1,55 +1,71 @@
-//! Float buffers that start on a cache line.
+//! Buffers that start on a cache line.
 #![allow(unsafe_code)]
 
-/// Floats in one cache line, which is also the widest vector.
-const LINE: usize = 16;
+use std::marker::PhantomData;
+
+/// Bytes in one cache line, which is also the widest vector.
+const LINE: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line([f32; LINE]);
+struct Line([u8; LINE]);
 
-/// A growable f32 buffer whose first element is aligned to 64 bytes, so that vector loads never
+/// Numbers that are nothing but their bits.
+///
+/// # Safety
+/// Every pattern of bits must be a value, and neither size nor alignment may exceed a line.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: every pattern of bits is a value.
+unsafe impl Plain for f32 {}
+// SAFETY: every pattern of bits is a value.
+unsafe impl Plain for u8 {}
+// SAFETY: every pattern of bits is a value.
+unsafe impl Plain for i32 {}
+
+/// A growable buffer whose first element is aligned to 64 bytes, so that vector loads never
 /// straddle cache lines.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AlignedVec {
+pub(crate) struct AlignedVec<T> {
     lines: Vec<Line>,
     len: usize,
+    element: PhantomData<T>,
 }
 
-impl AlignedVec {
+impl<T: Plain> AlignedVec<T> {
     /// An empty buffer without an allocation.
     pub(crate) const fn new() -> Self {
         Self {
             lines: Vec::new(),
             len: 0,
+            element: PhantomData,
         }
     }
 
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)],
-            len,
-        }
+        let mut buffer = Self::new();
+        buffer.resize(len);
+        buffer
     }
 
     /// Makes the buffer `len` elements long; elements may hold anything that was in the buffer
-    /// before.
+    /// before, and are zeros where there was nothing.
     pub(crate) fn resize(&mut self, len: usize) {
-        let lines = len.div_ceil(LINE);
+        let lines = len.div_ceil(LINE / size_of::<T>());
         if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0.0; LINE]));
+            self.lines.resize(lines, Line([0; LINE]));
         }
         self.len = len;
     }
 
-    pub(crate) fn as_slice(&self) -> &[f32] {
-        // SAFETY: `Line` is a repr(C) array of f32 without padding, so the lines are one run of
-        // `lines.len() * LINE >= len` initialised floats.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        // SAFETY: `Line` is a repr(C) array of bytes without padding, aligned at least as `T`, so
+        // the lines are one run of at least `len` initialised elements, whatever their bits.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 
-    pub(crate) fn as_mut_slice(&mut self) -> &mut [f32] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }

@@ -1,6 +1,6 @@
 //! Throughput of the kernels on a given layer.
 
-use crate::{AdderKernelF32, ConvGeometry, KernelError, PackedWeightsF32};
+use crate::{AdderKernelF32, AdderKernelU8, ConvGeometry, KernelError};
 use std::time::{Duration, Instant};
 
 /// Rounds over which the median is taken.
@@ -120,10 +120,86 @@ pub fn forward_throughputs(
         .map(|kernel| kernel.pack(geometry.weight_shape(), &w))
         .collect::<Result<Vec<_>, _>>()?;
 
-    let mut run = |kernel: &dyn AdderKernelF32, packed: &PackedWeightsF32, time: Duration| {
+    take_turns(geometry, min_time, kernels.len(), |at| {
+        kernels[at].forward(geometry, &x, &packed[at], &mut y)
+    })
+}
+
+/// Terms `|x − w|` per second of one u8 kernel's forward pass on one layer, in the current rayon
+/// pool.
+///
+/// As [`forward_throughputs_u8`] with a single kernel.
+///
+/// # Errors
+/// As [`forward_throughputs_u8`].
+///
+/// ```
+/// use addernet_kernels::{ConvGeometry, bench, select_u8};
+/// use std::time::Duration;
+///
+/// let geometry = ConvGeometry::new([1, 8, 8, 64], 64, [3, 3], [1, 1], [1, 1])?;
+/// let rate = bench::forward_throughput_u8(select_u8(None)?, &geometry, Duration::from_millis(10))?;
+/// println!("{:.1} G elements/s", rate / 1e9);
+/// # Ok::<(), addernet_kernels::KernelError>(())
+/// ```
+pub fn forward_throughput_u8(
+    kernel: &dyn AdderKernelU8,
+    geometry: &ConvGeometry,
+    min_time: Duration,
+) -> Result<f64, KernelError> {
+    Ok(forward_throughputs_u8(&[kernel], geometry, min_time)?[0])
+}
+
+/// Terms `|x − w|` per second of each u8 kernel's forward pass on one layer, in the current rayon
+/// pool.
+///
+/// Measured as in [`forward_throughputs`]; padding the input and summing its windows are part of the
+/// time. The values spread over all codes.
+///
+/// # Errors
+/// [`KernelError::SizeOverflow`] or [`KernelError::AccumulatorOverflow`] when the geometry is too
+/// large.
+pub fn forward_throughputs_u8(
+    kernels: &[&dyn AdderKernelU8],
+    geometry: &ConvGeometry,
+    min_time: Duration,
+) -> Result<Vec<f64>, KernelError> {
+    let (x, w) = operands_u8(geometry);
+    let mut y = vec![0; geometry.out_len()];
+    let packed = kernels
+        .iter()
+        .map(|kernel| kernel.pack(geometry.weight_shape(), &w))
+        .collect::<Result<Vec<_>, _>>()?;
+    take_turns(geometry, min_time, kernels.len(), |at| {
+        kernels[at].forward(geometry, &x, 0, &packed[at], &mut y)
+    })
+}
+
+/// An input and weights of one layer for measurements: codes that spread over 0..=255.
+pub fn operands_u8(geometry: &ConvGeometry) -> (Vec<u8>, Vec<u8>) {
+    // The high byte of a multiplicative (Fibonacci) hash.
+    let codes = |len: usize, factor: u32| {
+        (0..len as u32)
+            .map(|i| (i.wrapping_mul(factor) >> 24) as u8)
+            .collect()
+    };
+    (
+        codes(geometry.in_len(), 2_654_435_769),
+        codes(geometry.weight_len(), 2_246_822_519),
+    )
+}
+
+/// Terms per second of each of `kernels` calls, which take turns.
+fn take_turns(
+    geometry: &ConvGeometry,
+    min_time: Duration,
+    kernels: usize,
+    mut call: impl FnMut(usize) -> Result<(), KernelError>,
+) -> Result<Vec<f64>, KernelError> {
+    let mut run = |kernel: usize, time: Duration| {
         let (start, mut calls) = (Instant::now(), 0_u32);
         loop {
-            kernel.forward(geometry, &x, packed, &mut y)?;
+            call(kernel)?;
             calls += 1;
             let elapsed = start.elapsed();
             if elapsed >= time {
@@ -132,10 +208,10 @@ pub fn forward_throughputs(
         }
     };
     let turn = min_time / ROUNDS as u32;
-    let mut rates = vec![Vec::with_capacity(ROUNDS); kernels.len()];
+    let mut rates = vec![Vec::with_capacity(ROUNDS); kernels];
     for round in 0..=ROUNDS {
-        for ((kernel, packed), rates) in kernels.iter().zip(&packed).zip(&mut rates) {
-            let rate = run(*kernel, packed, turn)?;
+        for (kernel, rates) in rates.iter_mut().enumerate() {
+            let rate = run(kernel, turn)?;
             if round > 0 {
                 rates.push(rate); // Round 0 warms up.
             }

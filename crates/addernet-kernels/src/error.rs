@@ -32,6 +32,17 @@ pub enum KernelError {
         /// The array or count whose size overflows, for example `output`.
         what: &'static str,
     },
+    /// A kernel has so many terms that its largest sum does not fit an i32.
+    #[error(
+        "adder convolution: the sum of {taps} terms of up to 255 can exceed an i32; at most {limit} \
+         terms (kernel height x kernel width x input channels) are possible"
+    )]
+    AccumulatorOverflow {
+        /// Terms of one output.
+        taps: usize,
+        /// The largest number of terms whose sum always fits.
+        limit: usize,
+    },
     /// A buffer's length is not what the geometry asks for.
     #[error("adder convolution: {what} has {actual} elements, the geometry needs {expected}")]
     WrongLength {
@@ -93,5 +104,15 @@ pub(crate) fn check_len(
             expected,
             actual,
         })
+    }
+}
+
+/// Checks that the largest sum of so many terms of u8 codes fits an i32.
+pub(crate) fn check_taps(taps: usize) -> Result<(), KernelError> {
+    const LIMIT: usize = i32::MAX as usize / 255;
+    if taps <= LIMIT {
+        Ok(())
+    } else {
+        Err(KernelError::AccumulatorOverflow { taps, limit: LIMIT })
     }
 }

@@ -1,12 +1,12 @@
 //! The measured speed limit of a kernel's instruction set on this machine, for roofline
 //! comparisons.
 //!
-//! Both loops touch registers only and keep as many independent sums in flight as the convolution's
-//! tile does. The first one bounds the adder convolution: no schedule of subtract, absolute value,
-//! add is faster. The second one is what a multiplying convolution could reach at best, and is
-//! there to compare with.
+//! The loops touch registers only and keep as many independent sums in flight as the convolution's
+//! tile does. The first and the last one bound the adder convolution on floats and on codes: no
+//! schedule of the kernel's instructions for a term is faster. The second one is what a multiplying
+//! convolution could reach at best, and is there to compare with.
 
-use crate::{AdderKernelF32, fp32::spin::Spin};
+use crate::{AdderKernelF32, AdderKernelU8, fp32::spin::Spin};
 use std::time::{Duration, Instant};
 
 /// Terms `|x − w|` that one thread can compute and add up per second from registers.
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// # Ok::<(), addernet_kernels::KernelError>(())
 /// ```
 pub fn l1_elements_per_second(kernel: &dyn AdderKernelF32, min_time: Duration) -> f64 {
-    rate(kernel, Spin::AbsDiff, min_time)
+    rate(|rounds| kernel.spin(Spin::AbsDiff, rounds), min_time)
 }
 
 /// Products that one thread can compute and add up per second from registers, with fused
@@ -31,14 +31,33 @@ pub fn l1_elements_per_second(kernel: &dyn AdderKernelF32, min_time: Duration) -
 ///
 /// The median of several runs that together take about `min_time`.
 pub fn fma_elements_per_second(kernel: &dyn AdderKernelF32, min_time: Duration) -> f64 {
-    rate(kernel, Spin::MulAdd, min_time)
+    rate(|rounds| kernel.spin(Spin::MulAdd, rounds), min_time)
 }
 
-fn rate(kernel: &dyn AdderKernelF32, spin: Spin, min_time: Duration) -> f64 {
+/// Terms `|x − w|` on u8 codes that one thread can compute and add up per second from registers
+/// with one kernel's instructions.
+///
+/// The median of several runs that together take about `min_time`.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let kernel = addernet_kernels::select_u8(None)?;
+/// let peak = addernet_kernels::peak::u8_elements_per_second(kernel, Duration::from_millis(20));
+/// println!("{}: {:.1} G elements/s", kernel.name(), peak / 1e9);
+/// assert!(peak > 1e6);
+/// # Ok::<(), addernet_kernels::KernelError>(())
+/// ```
+pub fn u8_elements_per_second(kernel: &dyn AdderKernelU8, min_time: Duration) -> f64 {
+    rate(|rounds| kernel.spin(rounds), min_time)
+}
+
+/// The median rate of `spin`, which takes a number of rounds and returns its number of terms.
+fn rate(spin: impl Fn(u64) -> u64, min_time: Duration) -> f64 {
     const RUNS: usize = 9;
     let run = |rounds: u64| {
         let start = Instant::now();
-        let elements = kernel.spin(spin, rounds);
+        let elements = spin(rounds);
         (elements, start.elapsed())
     };
     // Long enough for the clock, and a warm-up as well.

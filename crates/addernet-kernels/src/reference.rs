@@ -20,7 +20,10 @@
 //! no input makes a kernel panic. A NaN's sign and payload are unspecified; everything else is the
 //! same in every variant.
 
-use crate::{ConvGeometry, KernelError, error::check_len};
+use crate::{
+    ConvGeometry, KernelError,
+    error::{check_len, check_taps},
+};
 
 /// Terms per partial sum.
 pub const CHUNK_TERMS: usize = 256;
@@ -62,6 +65,46 @@ pub fn forward(
             terms += 1;
         });
         y[index] = total - partial;
+    });
+    Ok(())
+}
+
+/// The forward pass on unsigned codes, without the sign: `y[n,i,j,o] = Σ |x − w|`, where a padded tap
+/// has `x = pad`.
+///
+/// `x` is NHWC, `w` OIHW, `y` NHWC, with the lengths that `geometry` gives. The sums are exact.
+///
+/// # Errors
+/// [`KernelError::WrongLength`] when a slice does not have the length that `geometry` gives,
+/// [`KernelError::AccumulatorOverflow`] when an output has so many terms that its sum may not fit.
+///
+/// ```
+/// use addernet_kernels::{ConvGeometry, reference};
+///
+/// // One pixel with two channels, one 1x1 kernel.
+/// let geometry = ConvGeometry::new([1, 1, 1, 2], 1, [1, 1], [1, 1], [0, 0])?;
+/// let mut y = [0];
+/// reference::forward_u8(&geometry, &[10, 0], 0, &[13, 255], &mut y)?;
+/// assert_eq!(y, [3 + 255]);
+/// # Ok::<(), addernet_kernels::KernelError>(())
+/// ```
+pub fn forward_u8(
+    geometry: &ConvGeometry,
+    x: &[u8],
+    pad: u8,
+    w: &[u8],
+    y: &mut [i32],
+) -> Result<(), KernelError> {
+    check_len("input", geometry.in_len(), x.len())?;
+    check_len("weights", geometry.weight_len(), w.len())?;
+    check_len("output", geometry.out_len(), y.len())?;
+    check_taps(geometry.taps())?;
+    for_each_output(geometry, |position, o, index| {
+        let mut sum = 0;
+        for_each_tap(geometry, position, o, |x_index, w_index| {
+            sum += i32::from(x_index.map_or(pad, |at| x[at]).abs_diff(w[w_index]));
+        });
+        y[index] = sum;
     });
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     simd::SimdF32,
     tile::{Plan, Unit},
 };
-use crate::{ConvGeometry, KernelError, aligned::AlignedVec, error::check_len};
+use crate::{ConvGeometry, KernelError, aligned::AlignedVec, error::check_len, rows::pieces};
 use rayon::prelude::*;
 use std::cell::RefCell;
 
@@ -19,7 +19,7 @@ const UNITS_PER_THREAD: usize = 4;
 
 /// A thread's buffers, kept between calls.
 struct Scratch {
-    rows: AlignedVec,
+    rows: AlignedVec<f32>,
     windows: Vec<usize>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> Layer<'a> {
     fn pad_rows(
         &self,
         rows: std::ops::Range<usize>,
-        padded: &mut AlignedVec,
+        padded: &mut AlignedVec<f32>,
         windows: &mut Vec<usize>,
     ) {
         let g = self.geometry;
@@ -209,26 +209,4 @@ impl<'a> Layer<'a> {
             start += step;
         }
     }
-}
-
-/// Consecutive output rows of one image.
-struct Piece {
-    image: usize,
-    rows: std::ops::Range<usize>,
-}
-
-/// Splits rows counted through the batch into pieces that belong to one image each.
-fn pieces(rows: std::ops::Range<usize>, height: usize) -> impl Iterator<Item = Piece> {
-    let mut next = rows.start;
-    std::iter::from_fn(move || {
-        (next < rows.end).then(|| {
-            let (image, first) = (next / height, next % height);
-            let last = height.min(first + rows.end - next);
-            next += last - first;
-            Piece {
-                image,
-                rows: first..last,
-            }
-        })
-    })
 }

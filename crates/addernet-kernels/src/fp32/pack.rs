@@ -12,7 +12,7 @@ pub struct PackedWeightsF32 {
     packed_by: &'static str,
     lanes: usize,
     shape: [usize; 4],
-    data: AlignedVec,
+    data: AlignedVec<f32>,
 }
 
 impl PackedWeightsF32 {

@@ -1,7 +1,11 @@
 //! Variants for x86-64.
 
 mod avx2;
+mod avx2_u8;
 mod avx512;
+mod avx512_u8;
 
 pub(crate) use avx2::Avx2;
+pub(crate) use avx2_u8::{Avx2U8, Avx2Vnni};
 pub(crate) use avx512::Avx512;
+pub(crate) use avx512_u8::{Avx512U8, Avx512Vnni};

@@ -1,0 +1,273 @@
+//! The whole convolution: rows are grouped into units, padded where needed, and shared among
+//! threads.
+
+use super::{
+    box_sum::{BoxSums, Windows},
+    pack::{Layout, PackedWeightsU8},
+    simd::SimdU8,
+    tile::Unit,
+};
+use crate::{
+    ConvGeometry, KernelError, aligned::AlignedVec, error::check_len, geometry::checked_len,
+    rows::pieces,
+};
+use rayon::prelude::*;
+use std::cell::RefCell;
+
+/// Bytes in a cache line.
+const LINE: usize = 64;
+/// Input bytes that a unit should read: most of a first-level cache.
+const UNIT_INPUT: usize = 32 * 1024;
+/// Terms below which a unit is not worth a thread's attention (some microseconds).
+const MIN_UNIT_TERMS: u64 = 1024 * 1024;
+/// Units per thread, so that an uneven division costs little.
+const UNITS_PER_THREAD: usize = 4;
+
+/// A thread's buffers, kept between calls.
+struct Scratch {
+    rows: AlignedVec<u8>,
+    tops: Vec<usize>,
+    sums: BoxSums,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { rows: AlignedVec::new(), tops: Vec::new(), sums: BoxSums::new() })
+    };
+}
+
+pub(crate) fn forward<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    pad: u8,
+    weights: &PackedWeightsU8,
+    y: &mut [i32],
+) -> Result<(), KernelError> {
+    check_len("input", geometry.in_len(), x.len())?;
+    check_len("output", geometry.out_len(), y.len())?;
+    if weights.shape() != geometry.weight_shape() {
+        return Err(KernelError::WeightShape {
+            expected: geometry.weight_shape(),
+            packed: weights.shape(),
+        });
+    }
+    if weights.layout() != Layout::of::<S>() {
+        return Err(KernelError::PackedLayout {
+            packed_by: weights.packed_by(),
+            kernel: S::NAME,
+        });
+    }
+
+    let layer = Layer::new::<S>(geometry, x, pad, weights)?;
+    let threads = rayon::current_num_threads();
+    layer.run_units(simd, y, layer.unit_rows(threads), threads);
+    Ok(())
+}
+
+/// One call's constants.
+pub(super) struct Layer<'a> {
+    geometry: &'a ConvGeometry,
+    x: &'a [u8],
+    pad: u8,
+    weights: &'a PackedWeightsU8,
+    windows: Windows,
+    /// Whether the kernel reads a padded copy instead of the input itself.
+    copied: bool,
+}
+
+impl<'a> Layer<'a> {
+    pub(super) fn new<S: SimdU8>(
+        geometry: &'a ConvGeometry,
+        x: &'a [u8],
+        pad: u8,
+        weights: &'a PackedWeightsU8,
+    ) -> Result<Self, KernelError> {
+        let channels = geometry.in_channels().next_multiple_of(S::GROUP);
+        let [padding, width] = [geometry.padding()[1], geometry.in_width()];
+        let copied = geometry.padding() != [0, 0] || channels != geometry.in_channels();
+        // Rows of the copy share the border between them. A longer border may let them start on a
+        // cache line.
+        let line = LINE / channels.min(LINE);
+        let border = if LINE.is_multiple_of(channels) && width.is_multiple_of(line) {
+            padding.next_multiple_of(line)
+        } else {
+            padding
+        };
+        let windows = Windows {
+            size: geometry.kernel(),
+            stride: geometry.stride()[1],
+            per_row: geometry.out_width(),
+            row_pixels: width + border,
+            lead: border - padding,
+            border,
+            channels,
+        };
+        if copied {
+            // A group of channels may be larger than the pixel it pads, and a line than its border.
+            let rows = geometry.in_height() + 2 * geometry.padding()[0] + 1;
+            let sizes = [geometry.batch(), rows, windows.row_pixels, channels];
+            checked_len("padded input", &sizes)?;
+        }
+        Ok(Self {
+            geometry,
+            x,
+            pad,
+            weights,
+            windows,
+            copied,
+        })
+    }
+
+    /// Output rows per unit. Rows are counted through the whole batch, so a unit of a small map
+    /// spans images.
+    fn unit_rows(&self, threads: usize) -> usize {
+        let g = self.geometry;
+        let rows = g.batch() * g.out_height();
+        let row_input = g.stride()[0].saturating_mul(self.windows.row_len());
+        let row_terms = g.elements() / rows as u64;
+        let in_cache = (UNIT_INPUT / row_input).max(1);
+        if threads == 1 {
+            return in_cache.min(rows);
+        }
+        let worthwhile = MIN_UNIT_TERMS.div_ceil(row_terms) as usize;
+        let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
+        in_cache.min(shared.max(worthwhile)).clamp(1, rows)
+    }
+
+    /// Computes the whole output, `unit_rows` rows at a time.
+    pub(super) fn run_units<S: SimdU8>(
+        &self,
+        simd: S,
+        y: &mut [i32],
+        unit_rows: usize,
+        threads: usize,
+    ) {
+        let unit_len = unit_rows * self.geometry.out_width() * self.geometry.out_channels();
+        if threads == 1 || unit_len >= y.len() {
+            for (unit, y) in y.chunks_mut(unit_len).enumerate() {
+                self.run(simd, unit * unit_rows, y);
+            }
+        } else {
+            y.par_chunks_mut(unit_len)
+                .enumerate()
+                .for_each(|(unit, y)| self.run(simd, unit * unit_rows, y));
+        }
+    }
+
+    /// Computes the output rows from `first_row` on that `y` has room for.
+    fn run<S: SimdU8>(&self, simd: S, first_row: usize, y: &mut [i32]) {
+        let g = self.geometry;
+        let row_outputs = g.out_width() * g.out_channels();
+        let rows = first_row..first_row + y.len() / row_outputs;
+        SCRATCH.with_borrow_mut(
+            |Scratch {
+                 rows: padded,
+                 tops,
+                 sums,
+             }| {
+                tops.clear();
+                let x = if self.copied {
+                    self.pad_rows(rows, padded, tops);
+                    padded.as_slice()
+                } else {
+                    self.find_tops(rows, tops);
+                    self.x
+                };
+                simd.vectorize(Unit::new(self.weights, &self.windows, x, tops, sums, y));
+            },
+        );
+    }
+
+    /// Lists the rows of the input itself at which the windows of some output rows start.
+    fn find_tops(&self, rows: std::ops::Range<usize>, tops: &mut Vec<usize>) {
+        let g = self.geometry;
+        for row in rows {
+            let (image, row) = (row / g.out_height(), row % g.out_height());
+            tops.push(image * g.in_height() + row * g.stride()[0]);
+        }
+    }
+
+    /// Copies the input rows that some output rows need, with their padding, and lists the
+    /// rows of the copy at which their windows start.
+    fn pad_rows(
+        &self,
+        rows: std::ops::Range<usize>,
+        padded: &mut AlignedVec<u8>,
+        tops: &mut Vec<usize>,
+    ) {
+        let g = self.geometry;
+        let (stride, kernel_height) = (g.stride()[0], g.kernel()[0]);
+        let mut needed = 0;
+        for piece in pieces(rows.clone(), g.out_height()) {
+            needed += (piece.rows.len() - 1) * stride + kernel_height;
+        }
+        let (row_len, edge) = (
+            self.windows.row_len(),
+            self.windows.border * self.windows.channels,
+        );
+        padded.resize(needed * row_len + edge);
+        let padded = padded.as_mut_slice();
+        let mut base = 0;
+        for piece in pieces(rows, g.out_height()) {
+            let height = (piece.rows.len() - 1) * stride + kernel_height;
+            let top = piece.rows.start * stride;
+            let piece_rows = &mut padded[base * row_len..(base + height) * row_len];
+            for (u, row) in piece_rows.chunks_exact_mut(row_len).enumerate() {
+                self.pad_row(piece.image, top + u, row);
+            }
+            tops.extend((0..piece.rows.len()).map(|row| base + row * stride));
+            base += height;
+        }
+        self.fill(&mut padded[needed * row_len..]);
+    }
+
+    /// Fills one row of the padded input, the border before it included; `padded_row` is counted
+    /// from the first padding row.
+    fn pad_row(&self, image: usize, padded_row: usize, to: &mut [u8]) {
+        let g = self.geometry;
+        match padded_row
+            .checked_sub(g.padding()[0])
+            .filter(|&row| row < g.in_height())
+        {
+            None => self.fill(to),
+            Some(row) => {
+                let len = g.in_width() * g.in_channels();
+                let start = (image * g.in_height() + row) * len;
+                let (border, inner) = to.split_at_mut(self.windows.border * self.windows.channels);
+                self.fill(border);
+                self.copy(&self.x[start..start + len], inner);
+            }
+        }
+    }
+
+    /// Copies pixels, with zeros in the channels that fill up their last group: the weights there
+    /// are zeros too, so they add nothing.
+    fn copy(&self, from: &[u8], to: &mut [u8]) {
+        let channels = self.geometry.in_channels();
+        if channels == self.windows.channels {
+            to.copy_from_slice(from);
+            return;
+        }
+        for (from, to) in from
+            .chunks_exact(channels)
+            .zip(to.chunks_exact_mut(self.windows.channels))
+        {
+            to[..channels].copy_from_slice(from);
+            to[channels..].fill(0);
+        }
+    }
+
+    /// Fills pixels with the padding's code.
+    fn fill(&self, to: &mut [u8]) {
+        let channels = self.geometry.in_channels();
+        if channels == self.windows.channels {
+            to.fill(self.pad);
+            return;
+        }
+        for pixel in to.chunks_exact_mut(self.windows.channels) {
+            pixel[..channels].fill(self.pad);
+            pixel[channels..].fill(0);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The operator on u8 codes: one interface, one tiling, one file per instruction set.
+
+pub(crate) mod box_sum;
+mod forward;
+pub(crate) mod generic;
+mod pack;
+pub(crate) mod simd;
+pub(crate) mod spin;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+pub use pack::PackedWeightsU8;
+
+use crate::{ConvGeometry, KernelError};
+use pack::Layout;
+use simd::SimdU8;
+
+/// One implementation of the adder convolution on unsigned 8-bit codes for one instruction set.
+///
+/// An object of this trait exists only where the CPU has the instructions. All implementations give
+/// the exact sums of [`reference::forward_u8`](crate::reference::forward_u8), for any number of
+/// threads. [`available_u8`](crate::available_u8) lists them and
+/// [`select_u8`](crate::select_u8) picks one; the trait cannot be implemented outside this crate.
+pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
+    /// The name by which [`select_u8`](crate::select_u8) finds the kernel, for example
+    /// `avx512-vnni`.
+    fn name(&self) -> &'static str;
+
+    /// Rearranges the weights of one layer for this kernel.
+    ///
+    /// `shape` is `[out_channels, in_channels, height, width]` and `weights` has that many elements
+    /// in that order.
+    ///
+    /// # Errors
+    /// [`KernelError::ZeroDimension`], [`KernelError::SizeOverflow`] or
+    /// [`KernelError::WrongLength`] when shape and weights do not describe a layer;
+    /// [`KernelError::AccumulatorOverflow`] when an output has so many terms that a sum of
+    /// differences of 255 would not fit an i32.
+    fn pack(&self, shape: [usize; 4], weights: &[u8]) -> Result<PackedWeightsU8, KernelError>;
+
+    /// Computes `y[n,i,j,o] = Σ |x − w|` exactly, which is at least 0; `x` and `y` are NHWC, and
+    /// padded taps have `x = pad`.
+    ///
+    /// Work is divided over the images and output rows among the threads of the current rayon pool.
+    /// Scratch memory per thread is a padded copy of a few rows and the sums of their windows. An
+    /// input without padding whose channels are a multiple of 8 is not copied: where the previous
+    /// layer can write its output into a padded map, a geometry of that map saves the copy.
+    ///
+    /// # Errors
+    /// [`KernelError::SizeOverflow`] when the padded copy would exceed the address range,
+    /// [`KernelError::WrongLength`] when `x` or `y` does not have the length that `geometry` gives,
+    /// [`KernelError::WeightShape`] when the weights are of another shape,
+    /// [`KernelError::PackedLayout`] when another kernel packed them. `y` is then untouched.
+    fn forward(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        pad: u8,
+        weights: &PackedWeightsU8,
+        y: &mut [i32],
+    ) -> Result<(), KernelError>;
+}
+
+impl<S: SimdU8> AdderKernelU8 for S {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn pack(&self, shape: [usize; 4], weights: &[u8]) -> Result<PackedWeightsU8, KernelError> {
+        PackedWeightsU8::new(S::NAME, Layout::of::<S>(), shape, weights)
+    }
+
+    fn forward(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        pad: u8,
+        weights: &PackedWeightsU8,
+        y: &mut [i32],
+    ) -> Result<(), KernelError> {
+        forward::forward(*self, geometry, x, pad, weights, y)
+    }
+}
+
+pub(crate) mod sealed {
+    use super::{simd::SimdU8, spin};
+
+    /// What a kernel offers to this crate only.
+    pub trait Sealed {
+        /// Runs `rounds` of register-resident work and returns the number of terms in it.
+        fn spin(&self, rounds: u64) -> u64;
+
+        /// The forward pass in units of so many output rows, without the checks.
+        #[cfg(test)]
+        fn forward_in_units(
+            &self,
+            geometry: &crate::ConvGeometry,
+            x: &[u8],
+            pad: u8,
+            weights: &super::PackedWeightsU8,
+            y: &mut [i32],
+            unit_rows: usize,
+        );
+    }
+
+    impl<S: SimdU8> Sealed for S {
+        fn spin(&self, rounds: u64) -> u64 {
+            spin::run(*self, rounds)
+        }
+
+        #[cfg(test)]
+        fn forward_in_units(
+            &self,
+            geometry: &crate::ConvGeometry,
+            x: &[u8],
+            pad: u8,
+            weights: &super::PackedWeightsU8,
+            y: &mut [i32],
+            unit_rows: usize,
+        ) {
+            let layer = super::forward::Layer::new::<S>(geometry, x, pad, weights);
+            layer
+                .unwrap()
+                .run_units(*self, y, unit_rows, rayon::current_num_threads());
+        }
+    }
+}

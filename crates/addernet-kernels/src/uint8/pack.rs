@@ -1,0 +1,131 @@
+//! Weights in the order in which the tile kernel reads them.
+
+use super::simd::SimdU8;
+use crate::{
+    KernelError,
+    aligned::AlignedVec,
+    error::{check_len, check_taps},
+    geometry::checked_len,
+};
+
+/// How a kernel lays out weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Output channels of a vector.
+    lanes: usize,
+    /// Input channels of a vector.
+    group: usize,
+    /// Whether the sums start with the negative sums of the weights.
+    max_identity: bool,
+}
+
+impl Layout {
+    pub(crate) const fn of<S: SimdU8>() -> Self {
+        Self {
+            lanes: S::LANES,
+            group: S::GROUP,
+            max_identity: S::MAX_IDENTITY,
+        }
+    }
+}
+
+/// One layer's u8 weights, rearranged for the kernels of one layout.
+///
+/// The layout is `[out_channels / lanes][height][width][in_channels / group][lanes][group]`: a vector
+/// holds a group of neighbouring input channels of one tap for `lanes` neighbouring output channels.
+/// Missing channels at the end of either axis are zeros.
+#[derive(Clone, Debug)]
+pub struct PackedWeightsU8 {
+    packed_by: &'static str,
+    layout: Layout,
+    shape: [usize; 4],
+    data: AlignedVec<u8>,
+    /// `−Σw` of each output channel, missing ones included; empty if the layout does not need it.
+    bias: AlignedVec<i32>,
+}
+
+impl PackedWeightsU8 {
+    pub(crate) fn new(
+        packed_by: &'static str,
+        layout: Layout,
+        shape: [usize; 4],
+        weights: &[u8],
+    ) -> Result<Self, KernelError> {
+        let [out_channels, in_channels, height, width] = shape;
+        for (dimension, size) in [
+            ("out_channels", out_channels),
+            ("in_channels", in_channels),
+            ("kernel height", height),
+            ("kernel width", width),
+        ] {
+            if size == 0 {
+                return Err(KernelError::ZeroDimension { dimension });
+            }
+        }
+        check_len("weights", checked_len("weights", &shape)?, weights.len())?;
+        let (taps, area) = (in_channels * height * width, height * width);
+        check_taps(taps)?;
+        let Layout { lanes, group, .. } = layout;
+        let (blocks, groups) = (out_channels.div_ceil(lanes), in_channels.div_ceil(group));
+        let len = checked_len("packed weights", &[blocks, lanes, area, groups, group])?;
+        let mut packed = Self {
+            packed_by,
+            layout,
+            shape,
+            data: AlignedVec::zeros(len),
+            bias: AlignedVec::zeros(blocks * lanes),
+        };
+        let vector = lanes * group;
+        let data = packed.data.as_mut_slice();
+        let bias = packed.bias.as_mut_slice();
+        for (o, kernel) in weights.chunks_exact(taps).enumerate() {
+            let lane = (o / lanes) * area * groups * vector + (o % lanes) * group;
+            for (c, plane) in kernel.chunks_exact(area).enumerate() {
+                for (position, &weight) in plane.iter().enumerate() {
+                    let at = (position * groups + c / group) * vector + c % group;
+                    data[lane + at] = weight;
+                }
+            }
+            if layout.max_identity {
+                bias[o] = -kernel.iter().map(|&weight| i32::from(weight)).sum::<i32>();
+            }
+        }
+        Ok(packed)
+    }
+
+    /// OIHW shape of the layer.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Name of the kernel that packed the weights.
+    pub fn packed_by(&self) -> &'static str {
+        self.packed_by
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Vectors of one kernel row: width · groups of input channels.
+    pub(crate) fn row_vectors(&self) -> usize {
+        self.shape[3] * self.shape[1].div_ceil(self.layout.group)
+    }
+
+    /// Blocks of `lanes` output channels.
+    pub(crate) fn blocks(&self) -> usize {
+        self.shape[0].div_ceil(self.layout.lanes)
+    }
+
+    /// The vectors of one block, `height · row_vectors` of them.
+    pub(crate) fn block(&self, block: usize) -> &[u8] {
+        let len = self.shape[2] * self.row_vectors() * self.layout.lanes * self.layout.group;
+        &self.data.as_slice()[block * len..(block + 1) * len]
+    }
+
+    /// What each lane of one block starts its sum with, before the sum of the inputs is subtracted:
+    /// `−Σw` with the max identity, else 0.
+    pub(crate) fn bias(&self, block: usize) -> &[i32] {
+        &self.bias.as_slice()[block * self.layout.lanes..(block + 1) * self.layout.lanes]
+    }
+}

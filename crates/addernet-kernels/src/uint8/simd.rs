@@ -1,0 +1,94 @@
+//! What the tiling needs from an instruction set.
+#![allow(unsafe_code)]
+
+use super::box_sum;
+use std::hint::black_box;
+
+/// Work that is compiled once per instruction set; see [`SimdU8::vectorize`].
+pub(crate) trait Task {
+    /// What the work gives back.
+    type Output;
+
+    /// Does the work. Implementations are `#[inline(always)]`, so that the intrinsics inside become
+    /// single instructions of the caller, which has the target features.
+    fn run<S: SimdU8>(self, simd: S) -> Self::Output;
+}
+
+/// Vectors of u8 codes and of their sums in one instruction set.
+///
+/// A vector of codes holds a group of neighbouring input channels of each of [`SimdU8::LANES`]
+/// neighbouring output channels; a vector of sums holds one sum per output channel.
+///
+/// The implementing type is a token: a value of it exists only if the CPU has the instructions,
+/// which is what makes its methods safe to call. They are `#[inline(always)]` and must be called
+/// from inside [`SimdU8::vectorize`] to be fast.
+pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
+    /// `LANES · GROUP` codes.
+    type Codes: Copy;
+    /// `LANES` sums, modulo 2³².
+    type Sums: Copy;
+
+    /// The kernel's name.
+    const NAME: &'static str;
+    /// Output channels of a vector.
+    const LANES: usize;
+    /// Input channels of a vector.
+    const GROUP: usize;
+    /// Whether the kernel sums `2·max(x, w)` instead of `|x − w| = 2·max(x, w) − x − w`. The sums
+    /// must then start with what is missing.
+    const MAX_IDENTITY: bool;
+    /// Largest tile of two weight vectors, in output pixels. Its accumulators, the weight vectors and
+    /// a few temporaries must fit the register file. 0 if tiles have one weight vector only.
+    const PIXELS_2: usize;
+    /// Largest tile of one weight vector, in output pixels.
+    const PIXELS_1: usize;
+
+    /// Whether the register file has room for the weights of three taps beside a tile's sums, as
+    /// tiles that slide along a row need.
+    const SLIDE: bool;
+
+    /// [`SimdU8::GROUP`] codes, the same in every lane.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of that many bytes; it need not be aligned.
+    unsafe fn broadcast(self, from: *const u8) -> Self::Codes;
+
+    /// Reads `LANES · GROUP` codes.
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of that many bytes; it need not be aligned.
+    unsafe fn load(self, from: *const u8) -> Self::Codes;
+
+    /// The sums before the first term: 0, or `bias[lane] − x_sum` with the max identity.
+    ///
+    /// # Safety
+    /// With the max identity `bias` must be valid for reads of [`SimdU8::LANES`] numbers and `x_sum`
+    /// for one. Without it neither is read.
+    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> Self::Sums;
+
+    /// Writes the sum of each pixel's channels; `x` holds as many pixels as `sums`.
+    #[inline(always)]
+    fn pixel_sums(self, x: &[u8], channels: usize, sums: &mut [i32]) {
+        box_sum::pixel_sums(x, channels, sums);
+    }
+
+    /// Adds each lane's `|x − w|` (or `2·max(x, w)`) to its sum. The number of terms is bounded so
+    /// that the end of the sum fits an i32.
+    fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes) -> Self::Sums;
+
+    /// Writes [`SimdU8::LANES`] sums.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of that many numbers; it need not be aligned.
+    unsafe fn store(self, to: *mut i32, sums: Self::Sums);
+
+    /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
+    /// register behind empty inline assembly costs nothing; the default costs a load.
+    #[inline(always)]
+    fn forget(self, codes: &mut Self::Codes) {
+        black_box(codes);
+    }
+
+    /// Runs `task` inside a function that is compiled for this instruction set.
+    fn vectorize<T: Task>(self, task: T) -> T::Output;
+}

@@ -1,0 +1,387 @@
+//! Every variant against the scalar reference, bit for bit.
+
+use crate::{AdderKernelU8, ConvGeometry, KernelError, available_u8, reference};
+use proptest::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::LazyLock;
+
+/// One convolution with its values.
+#[derive(Clone, Debug)]
+struct Problem {
+    geometry: ConvGeometry,
+    pad: u8,
+    /// Output rows per unit of work.
+    unit_rows: usize,
+    seed: u64,
+}
+
+impl Problem {
+    fn x(&self) -> Vec<u8> {
+        codes(self.seed, self.geometry.in_len())
+    }
+
+    fn w(&self) -> Vec<u8> {
+        codes(!self.seed, self.geometry.weight_len())
+    }
+
+    fn reference(&self) -> Vec<i32> {
+        let mut y = vec![-1; self.geometry.out_len()];
+        reference::forward_u8(&self.geometry, &self.x(), self.pad, &self.w(), &mut y).unwrap();
+        y
+    }
+
+    /// The public call.
+    fn forward(&self, kernel: &dyn AdderKernelU8) -> Vec<i32> {
+        let packed = kernel
+            .pack(self.geometry.weight_shape(), &self.w())
+            .unwrap();
+        let mut y = vec![-1; self.geometry.out_len()];
+        kernel
+            .forward(&self.geometry, &self.x(), self.pad, &packed, &mut y)
+            .unwrap();
+        y
+    }
+
+    /// The same with a given division into units, which small problems would not have on their own.
+    fn forward_in_units(&self, kernel: &dyn AdderKernelU8) -> Vec<i32> {
+        let packed = kernel
+            .pack(self.geometry.weight_shape(), &self.w())
+            .unwrap();
+        let mut y = vec![-1; self.geometry.out_len()];
+        kernel.forward_in_units(
+            &self.geometry,
+            &self.x(),
+            self.pad,
+            &packed,
+            &mut y,
+            self.unit_rows,
+        );
+        y
+    }
+}
+
+/// Codes of all sizes, with 0 and 255 more often than by chance.
+fn codes(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed | 1;
+    (0..len)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            match (state >> 32) % 16 {
+                0 => 0,
+                1 => 255,
+                _ => (state >> 56) as u8,
+            }
+        })
+        .collect()
+}
+
+/// Kept from problem to problem, so that each one finds the scratch memory that others left behind.
+static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
+    [1, 3].map(|threads| {
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap()
+    })
+});
+
+/// Any geometry whose reference takes no more than a few milliseconds.
+fn problems() -> impl Strategy<Value = Problem> {
+    let channels = prop_oneof![
+        4 => 1_usize..20,
+        2 => prop_oneof![Just(16), Just(32), Just(64)],
+        3 => 20_usize..80,
+        1 => 250_usize..270,
+        1 => 2040_usize..2049,
+    ];
+    let outputs = prop_oneof![3 => 1_usize..20, 3 => 20_usize..70];
+    let input = (1_usize..5, 1_usize..14, 1_usize..36, channels);
+    let kernel = prop_oneof![
+        2 => Just([1, 1]),
+        3 => Just([3, 3]),
+        1 => Just([5, 5]),
+        2 => [1_usize..6, 1_usize..6],
+    ];
+    let stride = prop_oneof![Just([1, 1]), Just([2, 2]), [1_usize..4, 1..4]];
+    (
+        input,
+        outputs,
+        kernel,
+        stride,
+        [0_usize..4, 0..4],
+        prop_oneof![Just(0), any::<u8>()],
+        1_usize..6,
+        any::<u64>(),
+    )
+        .prop_filter_map("too large or impossible", |problem| {
+            let ((n, h, w, c), o, kernel, stride, padding, pad, unit_rows, seed) = problem;
+            let geometry = ConvGeometry::new([n, h, w, c], o, kernel, stride, padding).ok()?;
+            (geometry.elements() < 1_500_000).then_some(Problem {
+                geometry,
+                pad,
+                unit_rows,
+                seed,
+            })
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_variant_equals_the_reference(problem in problems()) {
+        let expected = problem.reference();
+        for kernel in available_u8() {
+            let whole = POOLS[0].install(|| problem.forward(*kernel));
+            prop_assert_eq!(&whole, &expected, "{}", kernel.name());
+            let units = POOLS[0].install(|| problem.forward_in_units(*kernel));
+            prop_assert_eq!(&units, &expected, "{} in units", kernel.name());
+        }
+    }
+
+    #[test]
+    fn threads_change_nothing(problem in problems()) {
+        let expected = problem.reference();
+        for kernel in available_u8() {
+            let whole = POOLS[1].install(|| problem.forward(*kernel));
+            prop_assert_eq!(&whole, &expected, "{}", kernel.name());
+            let units = POOLS[1].install(|| problem.forward_in_units(*kernel));
+            prop_assert_eq!(&units, &expected, "{} in units", kernel.name());
+        }
+    }
+}
+
+fn check(input: [usize; 4], out_channels: usize, kernel: usize, stride: usize, padding: usize) {
+    let geometry =
+        ConvGeometry::new(input, out_channels, [kernel; 2], [stride; 2], [padding; 2]).unwrap();
+    let problem = Problem {
+        geometry,
+        pad: 3,
+        unit_rows: 1,
+        seed: 7,
+    };
+    let expected = problem.reference();
+    for pool in &*POOLS {
+        let threads = pool.current_num_threads();
+        for kernel in available_u8() {
+            let y = pool.install(|| problem.forward(*kernel));
+            assert!(y == expected, "{} with {threads} threads", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn resnet20_layers_equal_the_reference() {
+    check([2, 32, 32, 16], 16, 3, 1, 1);
+    check([2, 32, 32, 16], 32, 3, 2, 1);
+    check([2, 32, 32, 16], 32, 1, 2, 0);
+    check([2, 16, 16, 32], 32, 3, 1, 1);
+    check([3, 16, 16, 32], 64, 3, 2, 1);
+    check([3, 16, 16, 32], 64, 1, 2, 0);
+    check([3, 8, 8, 64], 64, 3, 1, 1);
+}
+
+/// The same layer on a map that is padded already.
+#[test]
+fn padded_maps_need_no_padding() {
+    let problem = Problem {
+        geometry: ConvGeometry::new([2, 16, 16, 32], 32, [3, 3], [1, 1], [1, 1]).unwrap(),
+        pad: 77,
+        unit_rows: 3,
+        seed: 21,
+    };
+    let padded = ConvGeometry::new([2, 18, 18, 32], 32, [3, 3], [1, 1], [0, 0]).unwrap();
+    let mut x = vec![77; padded.in_len()];
+    for (row, pixels) in problem.x().chunks(16 * 32).enumerate() {
+        let start = (row / 16 * 18 + row % 16 + 1) * 18 + 1;
+        x[start * 32..][..16 * 32].copy_from_slice(pixels);
+    }
+    let expected = problem.reference();
+    for kernel in available_u8() {
+        let packed = kernel.pack(padded.weight_shape(), &problem.w()).unwrap();
+        let mut y = vec![-1; padded.out_len()];
+        kernel.forward(&padded, &x, 0, &packed, &mut y).unwrap();
+        assert!(y == expected, "{}", kernel.name());
+    }
+}
+
+#[test]
+fn long_sums_equal_the_reference() {
+    check([1, 7, 7, 512], 24, 3, 1, 1);
+    check([2, 2, 3, 2048], 33, 1, 1, 0);
+    check([1, 9, 9, 257], 8, 5, 2, 2);
+}
+
+#[test]
+fn batches_of_single_pixels_share_tiles() {
+    check([50, 1, 1, 300], 10, 1, 1, 0);
+    check([50, 1, 1, 16], 40, 3, 1, 1);
+}
+
+/// Every difference is 255, in as many terms as tests have time for.
+#[test]
+fn the_largest_differences_add_up() {
+    let geometry = ConvGeometry::new([1, 5, 5, 2048], 17, [5, 5], [1, 1], [2, 2]).unwrap();
+    for (x, pad, w) in [(0, 0, 255), (255, 255, 0)] {
+        let (x, w) = (vec![x; geometry.in_len()], vec![w; geometry.weight_len()]);
+        for kernel in available_u8() {
+            let packed = kernel.pack(geometry.weight_shape(), &w).unwrap();
+            let mut y = vec![-1; geometry.out_len()];
+            kernel.forward(&geometry, &x, pad, &packed, &mut y).unwrap();
+            assert!(y.iter().all(|&y| y == 255 * 25 * 2048), "{}", kernel.name());
+        }
+    }
+}
+
+/// The longest possible sum ends just below 2³¹; twice the maxima, which some kernels add up on the
+/// way, wrap around it and back.
+#[test]
+fn the_longest_sum_fits_and_one_more_term_is_an_error() {
+    const LIMIT: usize = 8_421_504;
+    let geometry = ConvGeometry::new([1, 1, 1, LIMIT], 1, [1, 1], [1, 1], [0, 0]).unwrap();
+    let (x, w) = (vec![255; LIMIT], vec![0; LIMIT]);
+    let mut y = [-1];
+    reference::forward_u8(&geometry, &x, 0, &w, &mut y).unwrap();
+    assert_eq!(y, [2_147_483_520]);
+    for kernel in available_u8() {
+        for (x, w) in [(&x, &w), (&w, &x)] {
+            let packed = kernel.pack(geometry.weight_shape(), w).unwrap();
+            let mut y = [-1];
+            kernel.forward(&geometry, x, 0, &packed, &mut y).unwrap();
+            assert_eq!(y, [2_147_483_520], "{}", kernel.name());
+        }
+    }
+
+    let overflow = KernelError::AccumulatorOverflow {
+        taps: LIMIT + 1,
+        limit: LIMIT,
+    };
+    let geometry = ConvGeometry::new([1, 1, 1, LIMIT + 1], 1, [1, 1], [1, 1], [0, 0]).unwrap();
+    let long = vec![0; LIMIT + 1];
+    assert_eq!(
+        reference::forward_u8(&geometry, &long, 0, &long, &mut y).unwrap_err(),
+        overflow
+    );
+    for kernel in available_u8() {
+        let error = kernel.pack(geometry.weight_shape(), &long).unwrap_err();
+        assert_eq!(error, overflow, "{}", kernel.name());
+    }
+}
+
+#[test]
+fn wrong_lengths_shapes_and_layouts_are_errors() {
+    let geometry = ConvGeometry::new([2, 4, 4, 3], 5, [3, 3], [1, 1], [1, 1]).unwrap();
+    let x = vec![0; geometry.in_len()];
+    let w = vec![0; geometry.weight_len()];
+    let mut y = vec![7; geometry.out_len()];
+    for kernel in available_u8() {
+        let packed = kernel.pack(geometry.weight_shape(), &w).unwrap();
+        assert_eq!(packed.shape(), [5, 3, 3, 3]);
+        assert_eq!(packed.packed_by(), kernel.name());
+        assert_eq!(
+            kernel.forward(&geometry, &x[1..], 0, &packed, &mut y),
+            Err(KernelError::WrongLength {
+                what: "input",
+                expected: 96,
+                actual: 95
+            })
+        );
+        assert_eq!(
+            kernel.forward(&geometry, &x, 0, &packed, &mut y[1..]),
+            Err(KernelError::WrongLength {
+                what: "output",
+                expected: 160,
+                actual: 159
+            })
+        );
+        let other = ConvGeometry::new([2, 4, 4, 3], 5, [1, 1], [1, 1], [0, 0]).unwrap();
+        assert_eq!(
+            kernel.forward(&other, &x, 0, &packed, &mut y),
+            Err(KernelError::WeightShape {
+                expected: [5, 3, 1, 1],
+                packed: [5, 3, 3, 3]
+            })
+        );
+        assert_eq!(
+            kernel.pack([5, 3, 3, 3], &w[1..]).unwrap_err(),
+            KernelError::WrongLength {
+                what: "weights",
+                expected: 135,
+                actual: 134
+            }
+        );
+        assert_eq!(
+            kernel.pack([5, 0, 3, 3], &[]).unwrap_err(),
+            KernelError::ZeroDimension {
+                dimension: "in_channels"
+            }
+        );
+        assert_eq!(
+            kernel.pack([usize::MAX, 2, 3, 3], &w).unwrap_err(),
+            KernelError::SizeOverflow { what: "weights" }
+        );
+        for another in available_u8() {
+            let result = another.forward(&geometry, &x, 0, &packed, &mut y.clone());
+            // Same layout or a clear refusal; never a wrong result.
+            if let Err(error) = result {
+                assert_eq!(
+                    error,
+                    KernelError::PackedLayout {
+                        packed_by: kernel.name(),
+                        kernel: another.name()
+                    }
+                );
+                assert_ne!(another.name(), kernel.name());
+            }
+        }
+    }
+    assert!(
+        y.iter().all(|&y| y == 7),
+        "an error left its mark on the output"
+    );
+}
+
+/// The address range holds the padded input, but not with its channels filled up to whole groups.
+#[test]
+fn filled_up_channels_that_overflow_are_an_error() {
+    let padding = isize::MAX as usize / 4 / 3;
+    let stride = [usize::MAX; 2];
+    let geometry = ConvGeometry::new([1, 1, 1, 1], 1, [1, 1], stride, [padding, 0]).unwrap();
+    assert_eq!(geometry.out_len(), 1);
+    for kernel in available_u8() {
+        let packed = kernel.pack([1, 1, 1, 1], &[1]).unwrap();
+        let mut y = [-1];
+        let result = kernel.forward(&geometry, &[1], 5, &packed, &mut y);
+        if kernel.name() == "generic" {
+            // No groups to fill up: only the rows that the output needs are copied.
+            assert_eq!((result, y), (Ok(()), [4]));
+        } else {
+            let what = "padded input";
+            assert_eq!(result, Err(KernelError::SizeOverflow { what }));
+            assert_eq!(y, [-1]);
+        }
+    }
+}
+
+#[test]
+fn kernels_are_shared_between_threads_and_nested_pools() {
+    let geometry = ConvGeometry::new([1, 6, 6, 4], 3, [3, 3], [1, 1], [1, 1]).unwrap();
+    let problem = Problem {
+        geometry,
+        pad: 9,
+        unit_rows: 1,
+        seed: 5,
+    };
+    let expected = problem.reference();
+    POOLS[1].scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|_| {
+                for kernel in available_u8() {
+                    assert_eq!(problem.forward_in_units(*kernel), expected);
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,462 @@
+//! The tile kernel: a few output pixels by a few vectors of output channels, accumulated in
+//! registers.
+#![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of registers are what the compiler unrolls"
+)]
+
+use super::{
+    box_sum::{BoxSums, Windows},
+    pack::{Layout, PackedWeightsU8},
+    simd::{SimdU8, Task},
+};
+
+/// No instruction set has longer vectors of sums.
+const MAX_LANES: usize = 16;
+
+/// The largest tile whose pixels have a pointer each: more would not fit the general registers.
+const MAX_POINTERS: usize = 8;
+
+/// Kernel width of the sliding tiles.
+const WIDTH: usize = 3;
+
+/// Some output rows of one convolution, all their channels: the unit of work of one thread.
+pub(crate) struct Unit<'a> {
+    weights: &'a PackedWeightsU8,
+    windows: &'a Windows,
+    x: &'a [u8],
+    rows: &'a [usize],
+    sums: &'a mut BoxSums,
+    y: &'a mut [i32],
+}
+
+impl<'a> Unit<'a> {
+    /// `rows` are the input rows, in ascending order, at whose beginning the rows of windows start;
+    /// `y` is `[rows.len()][windows.per_row][out_channels]`.
+    ///
+    /// # Panics
+    /// If a window reaches beyond `x` or `y` is of another length, which only a mistake in this
+    /// crate can cause.
+    pub(crate) fn new(
+        weights: &'a PackedWeightsU8,
+        windows: &'a Windows,
+        x: &'a [u8],
+        rows: &'a [usize],
+        sums: &'a mut BoxSums,
+        y: &'a mut [i32],
+    ) -> Self {
+        let [out_channels, _, height, width] = weights.shape();
+        assert_eq!(windows.size, [height, width]);
+        assert_eq!(y.len(), rows.len() * windows.per_row * out_channels);
+        let columns = windows.lead + (windows.per_row - 1) * windows.stride + width;
+        let len = (height - 1) * windows.row_len() + columns * windows.channels;
+        assert!(
+            rows.iter()
+                .all(|&row| row * windows.row_len() + len <= x.len())
+        );
+        Self {
+            weights,
+            windows,
+            x,
+            rows,
+            sums,
+            y,
+        }
+    }
+}
+
+impl Task for Unit<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        assert!(self.weights.layout() == Layout::of::<S>() && S::LANES <= MAX_LANES);
+        // A row of a kernel has as many codes as a row of its window.
+        let row_codes = self.weights.row_vectors() * S::GROUP;
+        assert_eq!(row_codes, self.windows.size[1] * self.windows.channels);
+        if S::MAX_IDENTITY {
+            self.sums.compute(simd, self.x, self.rows, self.windows);
+        }
+        let blocks = self.weights.blocks();
+        let mut block = 0;
+        while block < blocks {
+            if S::PIXELS_2 > 0 && blocks - block >= 2 {
+                self.blocks::<S, 2>(simd, block);
+                block += 2;
+            } else {
+                self.blocks::<S, 1>(simd, block);
+                block += 1;
+            }
+        }
+    }
+}
+
+/// The largest tile of so many vectors.
+const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
+    if B == 2 { S::PIXELS_2 } else { S::PIXELS_1 }
+}
+
+impl Unit<'_> {
+    /// All pixels of `B` blocks of output channels.
+    #[inline(always)]
+    fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
+        if S::SLIDE
+            && self.windows.size[1] == WIDTH
+            && self.windows.per_row.is_multiple_of(max_pixels::<S, B>())
+        {
+            match (self.windows.channels, self.windows.stride) {
+                (16, 1) => return self.sliding::<S, B, 16, 1>(simd, block),
+                (16, 2) => return self.sliding::<S, B, 16, 2>(simd, block),
+                (32, 1) => return self.sliding::<S, B, 32, 1>(simd, block),
+                (32, 2) => return self.sliding::<S, B, 32, 2>(simd, block),
+                (64, 1) => return self.sliding::<S, B, 64, 1>(simd, block),
+                (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
+                _ => {}
+            }
+        }
+        let total = self.rows.len() * self.windows.per_row;
+        let tiles = total.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
+        let (mut pixel, mut at) = (0, Position { row: 0, column: 0 });
+        for tile in 0..tiles {
+            // Tiles of nearly equal size: 49 pixels are 7 tiles of 7, not 6 of 8 and 1 of 1.
+            let pixels = (total - pixel).div_ceil(tiles - tile);
+            match pixels {
+                1 => self.tile::<S, 1, B>(simd, block, pixel, &mut at),
+                2 => self.tile::<S, 2, B>(simd, block, pixel, &mut at),
+                3 => self.tile::<S, 3, B>(simd, block, pixel, &mut at),
+                4 => self.tile::<S, 4, B>(simd, block, pixel, &mut at),
+                5 => self.tile::<S, 5, B>(simd, block, pixel, &mut at),
+                6 => self.tile::<S, 6, B>(simd, block, pixel, &mut at),
+                7 => self.tile::<S, 7, B>(simd, block, pixel, &mut at),
+                _ => self.tile::<S, 8, B>(simd, block, pixel, &mut at),
+            }
+            pixel += pixels;
+        }
+    }
+
+    /// The same in tiles whose windows slide along one row: all sizes are constants, and a code
+    /// serves every window that sees it.
+    #[inline(always)]
+    fn sliding<S: SimdU8, const B: usize, const CHANNELS: usize, const STRIDE: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+    ) {
+        match max_pixels::<S, B>() {
+            16 => self.slide::<S, 16, B, CHANNELS, STRIDE>(simd, block),
+            8 => self.slide::<S, 8, B, CHANNELS, STRIDE>(simd, block),
+            _ => self.slide::<S, 4, B, CHANNELS, STRIDE>(simd, block),
+        }
+    }
+
+    #[inline(always)]
+    fn slide<
+        S: SimdU8,
+        const P: usize,
+        const B: usize,
+        const CHANNELS: usize,
+        const STRIDE: usize,
+    >(
+        &mut self,
+        simd: S,
+        block: usize,
+    ) {
+        if P > max_pixels::<S, B>() {
+            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        }
+        let (rows, x_stride) = (self.windows.size[0], self.windows.row_len());
+        let mut at = self.operands::<S, P, B>(block);
+        let mut pixel = 0;
+        for row in 0..self.rows.len() {
+            for column in (0..self.windows.per_row).step_by(P) {
+                let x = self.window(Position { row, column });
+                if S::MAX_IDENTITY {
+                    let last = (P - 1) * STRIDE;
+                    let sums = &self.sums.row(row)[column * STRIDE..][..=last];
+                    for p in 0..P {
+                        at.x_sums[p] = &sums[p * STRIDE];
+                    }
+                }
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that
+                // blocks have this kernel's lanes.
+                unsafe {
+                    let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at, rows, x_stride);
+                    self.store(simd, block, pixel, &sums);
+                }
+                pixel += P;
+            }
+        }
+    }
+
+    /// `P` pixels from `position` on, which moves on to the next one.
+    #[inline(always)]
+    fn tile<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        pixel: usize,
+        position: &mut Position,
+    ) {
+        if P > max_pixels::<S, B>().min(MAX_POINTERS) {
+            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        }
+        let mut x = [self.x.as_ptr(); P];
+        let mut at = self.operands::<S, P, B>(block);
+        for p in 0..P {
+            x[p] = self.window(*position);
+            if S::MAX_IDENTITY {
+                let column = position.column * self.windows.stride;
+                at.x_sums[p] = &self.sums.row(position.row)[column];
+            }
+            position.column += 1;
+            if position.column == self.windows.per_row {
+                *position = Position {
+                    row: position.row + 1,
+                    column: 0,
+                };
+            }
+        }
+        let rows = Rows {
+            rows: self.windows.size[0],
+            x_stride: self.windows.row_len(),
+            vectors: self.weights.row_vectors(),
+        };
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that blocks have this
+        // kernel's lanes.
+        unsafe {
+            let sums = accumulate::<S, P, B>(simd, x, at, rows);
+            self.store(simd, block, pixel, &sums);
+        }
+    }
+
+    /// Where a window starts.
+    #[inline(always)]
+    fn window(&self, Position { row, column }: Position) -> *const u8 {
+        let w = self.windows;
+        let start = self.rows[row] * w.row_len() + w.lead * w.channels + column * w.step();
+        self.x.as_ptr().wrapping_add(start)
+    }
+
+    /// What a tile of some blocks reads, without window sums.
+    #[inline(always)]
+    fn operands<S: SimdU8, const P: usize, const B: usize>(&self, block: usize) -> Operands<P, B> {
+        let mut at = Operands {
+            w: [self.weights.block(block).as_ptr(); B],
+            bias: [self.weights.bias(block).as_ptr(); B],
+            x_sums: [std::ptr::null(); P],
+        };
+        for b in 1..B {
+            at.w[b] = self.weights.block(block + b).as_ptr();
+            at.bias[b] = self.weights.bias(block + b).as_ptr();
+        }
+        at
+    }
+
+    /// Writes a tile's sums.
+    ///
+    /// # Safety
+    /// Blocks must have the kernel's lanes.
+    #[inline(always)]
+    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        pixel: usize,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        let out_channels = self.weights.shape()[0];
+        let first = block * S::LANES;
+        let y = &mut self.y[pixel * out_channels + first..(pixel + P) * out_channels];
+        if first + B * S::LANES <= out_channels {
+            let mut y = y.as_mut_ptr();
+            for p in 0..P {
+                for b in 0..B {
+                    // SAFETY: `y` reaches from the tile's first channel to the end of its last
+                    // pixel, and every vector's channels exist.
+                    unsafe { simd.store(y.add(b * S::LANES), sums[p][b]) };
+                }
+                y = y.wrapping_add(out_channels);
+            }
+        } else {
+            let mut lanes = [[[0; MAX_LANES]; B]; P];
+            for p in 0..P {
+                for b in 0..B {
+                    // SAFETY: no vector has more than MAX_LANES lanes.
+                    unsafe { simd.store(lanes[p][b].as_mut_ptr(), sums[p][b]) };
+                }
+            }
+            for (y, lanes) in y.chunks_mut(out_channels).zip(&lanes) {
+                for (b, lanes) in lanes.iter().enumerate() {
+                    let channels = S::LANES.min(out_channels - first - b * S::LANES);
+                    copy_lanes(&mut y[b * S::LANES..][..channels], lanes);
+                }
+            }
+        }
+    }
+}
+
+/// The part of a vector that the last output channels fill. Not inlined, to keep the tiles' code
+/// short.
+#[inline(never)]
+fn copy_lanes(y: &mut [i32], lanes: &[i32; MAX_LANES]) {
+    y.copy_from_slice(&lanes[..y.len()]);
+}
+
+/// A pixel of a unit.
+#[derive(Clone, Copy)]
+struct Position {
+    row: usize,
+    column: usize,
+}
+
+/// What a tile reads beside the input.
+#[derive(Clone, Copy)]
+struct Operands<const P: usize, const B: usize> {
+    /// Each block's weights.
+    w: [*const u8; B],
+    /// Each block's bias.
+    bias: [*const i32; B],
+    /// Each pixel's window sum, with the max identity.
+    x_sums: [*const i32; P],
+}
+
+/// The rows of a window and of a kernel.
+#[derive(Clone, Copy)]
+struct Rows {
+    rows: usize,
+    /// Bytes from a row of the input to the next.
+    x_stride: usize,
+    /// Vectors of weights, and groups of inputs, in a row.
+    vectors: usize,
+}
+
+/// The sums of `P` pixels by `B` vectors before the first term.
+///
+/// # Safety
+/// The operands must be valid for a tile of that size.
+#[inline(always)]
+unsafe fn start<S: SimdU8, const P: usize, const B: usize>(
+    simd: S,
+    at: Operands<P, B>,
+) -> [[S::Sums; B]; P] {
+    // Loops instead of `array::map`, whose closures are not always inlined.
+    // SAFETY: the caller promises the operands.
+    let mut sums = [[unsafe { simd.start(at.bias[0], at.x_sums[0]) }; B]; P];
+    for p in 0..P {
+        for b in 0..B {
+            // SAFETY: the caller promises the operands.
+            sums[p][b] = unsafe { simd.start(at.bias[b], at.x_sums[p]) };
+        }
+    }
+    sums
+}
+
+/// All terms of `P` pixels by `B` vectors.
+///
+/// # Safety
+/// Each `x` must be valid for reads of a window's rows, the operands for a tile of that size.
+#[inline(always)]
+unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
+    simd: S,
+    mut x: [*const u8; P],
+    mut at: Operands<P, B>,
+    rows: Rows,
+) -> [[S::Sums; B]; P] {
+    let vector = S::LANES * S::GROUP;
+    // SAFETY: the caller promises the operands.
+    let mut sums = unsafe { start::<S, P, B>(simd, at) };
+    for _ in 0..rows.rows {
+        for group in 0..rows.vectors {
+            // SAFETY: the group is inside the row, which the caller promises.
+            let mut weights = [unsafe { simd.load(at.w[0].add(group * vector)) }; B];
+            for b in 1..B {
+                // SAFETY: as above.
+                weights[b] = unsafe { simd.load(at.w[b].add(group * vector)) };
+            }
+            for p in 0..P {
+                // SAFETY: as above.
+                let codes = unsafe { simd.broadcast(x[p].add(group * S::GROUP)) };
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], codes, weights[b]);
+                }
+            }
+        }
+        for x in &mut x {
+            *x = x.wrapping_add(rows.x_stride);
+        }
+        for w in &mut at.w {
+            *w = w.wrapping_add(rows.vectors * vector);
+        }
+    }
+    sums
+}
+
+/// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns.
+///
+/// # Safety
+/// `x` must be valid for reads of `rows` input rows of the windows of `P` pixels, the operands for a
+/// tile of that size.
+#[inline(always)]
+unsafe fn slide<
+    S: SimdU8,
+    const P: usize,
+    const B: usize,
+    const CHANNELS: usize,
+    const STRIDE: usize,
+>(
+    simd: S,
+    mut x: *const u8,
+    mut at: Operands<P, B>,
+    rows: usize,
+    x_stride: usize,
+) -> [[S::Sums; B]; P] {
+    let vector = S::LANES * S::GROUP;
+    let groups = CHANNELS / S::GROUP;
+    // SAFETY: the caller promises the operands.
+    let mut sums = unsafe { start::<S, P, B>(simd, at) };
+    for _ in 0..rows {
+        for group in 0..groups {
+            // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
+            let mut weights = [[unsafe { simd.load(at.w[0].add(group * vector)) }; B]; WIDTH];
+            for v in 0..WIDTH {
+                for b in 0..B {
+                    let tap = (v * groups + group) * vector;
+                    // SAFETY: as above.
+                    weights[v][b] = unsafe { simd.load(at.w[b].add(tap)) };
+                }
+            }
+            let codes = |column: usize| {
+                let code = column * CHANNELS + group * S::GROUP;
+                // SAFETY: the column is inside the windows' row, which the caller promises.
+                unsafe { simd.broadcast(x.add(code)) }
+            };
+            let (mut left, mut middle) = (codes(0), codes(1));
+            for p in 0..P {
+                if STRIDE == 2 && p > 0 {
+                    middle = codes(p * STRIDE + 1);
+                }
+                let right = codes(p * STRIDE + 2);
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b]);
+                }
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b]);
+                }
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b]);
+                }
+                (left, middle) = if STRIDE == 1 {
+                    (middle, right)
+                } else {
+                    (right, right)
+                };
+            }
+        }
+        x = x.wrapping_add(x_stride);
+        for w in &mut at.w {
+            *w = w.wrapping_add(WIDTH * groups * vector);
+        }
+    }
+    sums
+}

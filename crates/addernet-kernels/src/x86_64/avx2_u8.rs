@@ -1,0 +1,160 @@
+//! AVX2 on u8 codes: vectors of 32 bytes, 16 registers; with and without the dot products of
+//! AVX-VNNI.
+#![allow(unsafe_code)]
+
+use crate::uint8::simd::{SimdU8, Task};
+use std::arch::{asm, x86_64::*};
+
+/// Exists only if the CPU has AVX2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2U8(());
+
+impl Avx2U8 {
+    pub(crate) fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+/// `vpsadbw` adds up the absolute differences of 8 neighbouring codes.
+impl SimdU8 for Avx2U8 {
+    type Codes = __m256i;
+    /// 64-bit lanes.
+    type Sums = __m256i;
+
+    const NAME: &'static str = "avx2";
+    const LANES: usize = 4;
+    const GROUP: usize = 8;
+    const MAX_IDENTITY: bool = false;
+    const PIXELS_2: usize = 4;
+    const PIXELS_1: usize = 8;
+    const SLIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn broadcast(self, from: *const u8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 8 readable bytes.
+        unsafe { _mm256_set1_epi64x(from.cast::<i64>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 32 readable bytes.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_add_epi64(sums, _mm256_sad_epu8(x, w)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32, sums: __m256i) {
+        // SAFETY: the token proves AVX2; the caller promises 4 writable numbers.
+        unsafe {
+            let even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+            let low = _mm256_permutevar8x32_epi32(sums, even);
+            _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(low));
+        }
+    }
+
+    #[inline(always)]
+    fn forget(self, codes: &mut __m256i) {
+        // SAFETY: the token proves AVX2.
+        *codes = unsafe { hide(*codes) };
+    }
+
+    fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(enable = "avx2")]
+        fn inner<T: Task>(simd: Avx2U8, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: the token proves AVX2.
+        unsafe { inner(self, task) }
+    }
+}
+
+/// Exists only if the CPU has AVX2 and AVX-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2Vnni(());
+
+impl Avx2Vnni {
+    pub(crate) fn detect() -> Option<Self> {
+        (Avx2U8::detect().is_some() && is_x86_feature_detected!("avxvnni")).then_some(Self(()))
+    }
+}
+
+/// `vpdpbusd` adds up twice the maxima of 4 neighbouring codes.
+impl SimdU8 for Avx2Vnni {
+    type Codes = __m256i;
+    /// 32-bit lanes.
+    type Sums = __m256i;
+
+    const NAME: &'static str = "avx2-vnni";
+    const LANES: usize = 8;
+    const GROUP: usize = 4;
+    const MAX_IDENTITY: bool = true;
+    const PIXELS_2: usize = 5;
+    const PIXELS_1: usize = 8;
+    const SLIDE: bool = false;
+
+    #[inline(always)]
+    unsafe fn broadcast(self, from: *const u8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 4 readable bytes.
+        unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 32 readable bytes.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 8 readable numbers and one.
+        unsafe { _mm256_sub_epi32(_mm256_loadu_si256(bias.cast()), _mm256_set1_epi32(*x_sum)) }
+    }
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2 and AVX-VNNI.
+        unsafe { _mm256_dpbusd_avx_epi32(sums, _mm256_max_epu8(x, w), _mm256_set1_epi8(2)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut i32, sums: __m256i) {
+        // SAFETY: the token proves AVX2; the caller promises 8 writable numbers.
+        unsafe { _mm256_storeu_si256(to.cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn forget(self, codes: &mut __m256i) {
+        // SAFETY: the token proves AVX2.
+        *codes = unsafe { hide(*codes) };
+    }
+
+    fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[target_feature(enable = "avx2,avxvnni")]
+        fn inner<T: Task>(simd: Avx2Vnni, task: T) -> T::Output {
+            task.run(simd)
+        }
+        // SAFETY: the token proves AVX2 and AVX-VNNI.
+        unsafe { inner(self, task) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn hide(mut codes: __m256i) -> __m256i {
+    // SAFETY: there is no instruction in it.
+    unsafe {
+        asm!("/* {0} */", inout(ymm_reg) codes, options(nomem, nostack, preserves_flags));
+    }
+    codes
+}
