@@ -10,6 +10,12 @@ use addernet_data::{
     Dataset, DatasetKind, OpenOptions, Split, Transform, batches, sequential_indices,
 };
 
+/// Says on standard error that a test is skipped. `eprintln!` would be hidden: the test passes.
+fn skipped(reason: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
 fn open(kind: DatasetKind, dir: &Path, split: Split) -> Dataset {
     Dataset::open(kind, Some(dir), split, &OpenOptions::default()).unwrap()
 }
@@ -33,7 +39,7 @@ fn mean(dataset: &Dataset) -> f64 {
 #[test]
 fn cifar10() {
     let Some(dir) = env::var_os("ADDERNET_CIFAR10_DIR").map(PathBuf::from) else {
-        eprintln!("skipped: ADDERNET_CIFAR10_DIR is not set");
+        skipped(format_args!("ADDERNET_CIFAR10_DIR is not set"));
         return;
     };
     let train = open(DatasetKind::Cifar10, &dir, Split::Train);
@@ -59,7 +65,7 @@ fn cifar10() {
                 let labels: Vec<u32> = labels.into_iter().map(u32::from).collect();
                 assert_eq!(dataset.labels(), labels);
             }
-            Err(_) => eprintln!("skipped: no {file} beside the workspace"),
+            Err(_) => skipped(format_args!("no {file} beside the workspace")),
         }
     }
 }
@@ -69,7 +75,7 @@ fn cifar10() {
 fn fashion_mnist() {
     let dir = Path::new("/usr/share/datasets/fashion-mnist");
     if !dir.is_dir() {
-        eprintln!("skipped: {} is not there", dir.display());
+        skipped(format_args!("{} is not there", dir.display()));
         return;
     }
     let train = open(DatasetKind::FashionMnist, dir, Split::Train);

@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod common;
+
 use std::path::PathBuf;
 
 use addernet_graph::zoo::Architecture;
 use addernet_graph::{Executor, FeatureShape, Model, Parameters};
+use common::skipped;
 use ndarray::{Array2, Array4, ArrayD};
 use safetensors::SafeTensors;
 
@@ -69,7 +72,7 @@ fn check(architecture: Architecture) {
         .join("../../../shared/golden")
         .join(name);
     let Ok(bytes) = std::fs::read(&path) else {
-        eprintln!("skipped: no golden file {}", path.display());
+        skipped(format_args!("no golden file {}", path.display()));
         return;
     };
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();

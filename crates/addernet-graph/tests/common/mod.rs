@@ -6,6 +6,12 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 
+/// Says on standard error that a test is skipped. `eprintln!` would be hidden: the test passes.
+pub(crate) fn skipped(reason: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
 /// The folders of fixtures, one per version of PyTorch that wrote them.
 pub(crate) fn fixture_folders() -> Vec<PathBuf> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -27,7 +33,7 @@ pub(crate) fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("skipped: {} is not there", path.display());
+    skipped(format_args!("{} is not there", path.display()));
     None
 }
 

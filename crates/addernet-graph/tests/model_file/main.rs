@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod refusals;
 mod round_trip;
 mod schema;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use addernet_graph::file::ModelFile;
 
+use crate::common::skipped;
 use crate::{assert_same, model};
 
 /// Names of the files in a folder.
@@ -83,7 +84,7 @@ fn a_folder_without_write_permission_is_an_error() {
     std::fs::create_dir(&locked).unwrap();
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
     if std::fs::write(locked.join("probe"), "").is_ok() {
-        eprintln!("skipped: permissions do not bind this user");
+        skipped(format_args!("permissions do not bind this user"));
         return;
     }
     let path = locked.join("model.safetensors");
