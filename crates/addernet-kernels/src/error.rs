@@ -1,5 +1,7 @@
 //! What can go wrong before a kernel runs.
 
+use crate::geometry::checked_len;
+
 /// A request that no kernel can carry out.
 ///
 /// Every variant is found before any arithmetic starts: an output buffer is either untouched or
@@ -105,6 +107,22 @@ pub(crate) fn check_len(
             actual,
         })
     }
+}
+
+/// Checks that a layer's OIHW shape is not empty and that its weights are as many as it says.
+pub(crate) fn check_weights(shape: [usize; 4], actual: usize) -> Result<(), KernelError> {
+    let dimensions = [
+        "out_channels",
+        "in_channels",
+        "kernel height",
+        "kernel width",
+    ];
+    for (dimension, size) in dimensions.into_iter().zip(shape) {
+        if size == 0 {
+            return Err(KernelError::ZeroDimension { dimension });
+        }
+    }
+    check_len("weights", checked_len("weights", &shape)?, actual)
 }
 
 /// Checks that the largest sum of so many terms of u8 codes fits an i32.

@@ -1,5 +1,8 @@
 //! Output rows counted through a whole batch.
 
+use crate::ConvGeometry;
+use rayon::prelude::*;
+
 /// Consecutive output rows of one image.
 pub(crate) struct Piece {
     pub(crate) image: usize,
@@ -20,4 +23,53 @@ pub(crate) fn pieces(rows: std::ops::Range<usize>, height: usize) -> impl Iterat
             }
         })
     })
+}
+
+/// Units per thread, so that an uneven division costs little.
+const UNITS_PER_THREAD: usize = 4;
+
+/// How large a unit, the output rows that a thread computes at a time, should be.
+pub(crate) struct UnitSize {
+    /// Input elements that it should read: they should stay in a cache.
+    pub(crate) input: usize,
+    /// Terms below which it is not worth a thread's attention (some microseconds).
+    pub(crate) min_terms: u64,
+}
+
+impl UnitSize {
+    /// Output rows per unit, where a row of the padded input has `row_len` elements. Rows are
+    /// counted through the whole batch, so a unit of a small map spans images.
+    pub(crate) fn rows(&self, geometry: &ConvGeometry, row_len: usize, threads: usize) -> usize {
+        let rows = geometry.batch() * geometry.out_height();
+        let row_input = geometry.stride()[0].saturating_mul(row_len);
+        let row_terms = geometry.elements() / rows as u64;
+        let in_cache = (self.input / row_input).max(1);
+        if threads == 1 {
+            return in_cache.min(rows);
+        }
+        let worthwhile = self.min_terms.div_ceil(row_terms) as usize;
+        let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
+        in_cache.min(shared.max(worthwhile)).clamp(1, rows)
+    }
+}
+
+/// Computes the whole output `y`, `unit_rows` rows at a time: `run` gets a unit's first row and its
+/// part of `y`.
+pub(crate) fn run_units<T: Send>(
+    geometry: &ConvGeometry,
+    y: &mut [T],
+    unit_rows: usize,
+    threads: usize,
+    run: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let unit_len = unit_rows * geometry.out_width() * geometry.out_channels();
+    if threads == 1 || unit_len >= y.len() {
+        for (unit, y) in y.chunks_mut(unit_len).enumerate() {
+            run(unit * unit_rows, y);
+        }
+    } else {
+        y.par_chunks_mut(unit_len)
+            .enumerate()
+            .for_each(|(unit, y)| run(unit * unit_rows, y));
+    }
 }

@@ -6,16 +6,19 @@ use super::{
     simd::SimdF32,
     tile::{Plan, Unit},
 };
-use crate::{ConvGeometry, KernelError, aligned::AlignedVec, error::check_len, rows::pieces};
-use rayon::prelude::*;
+use crate::{
+    ConvGeometry, KernelError,
+    aligned::AlignedVec,
+    error::check_len,
+    rows::{self, UnitSize, pieces},
+};
 use std::cell::RefCell;
 
-/// Input elements that a unit should read: half of a small second-level cache.
-const UNIT_INPUT: usize = 32 * 1024;
-/// Terms below which a unit is not worth a thread's attention (some microseconds).
-const MIN_UNIT_TERMS: u64 = 256 * 1024;
-/// Units per thread, so that an uneven division costs little.
-const UNITS_PER_THREAD: usize = 4;
+/// The input of a unit is half of a small second-level cache.
+const UNIT: UnitSize = UnitSize {
+    input: 32 * 1024,
+    min_terms: 256 * 1024,
+};
 
 /// A thread's buffers, kept between calls.
 struct Scratch {
@@ -52,7 +55,8 @@ pub(crate) fn forward<S: SimdF32>(
 
     let layer = Layer::new(geometry, x, weights);
     let threads = rayon::current_num_threads();
-    layer.run_units(simd, y, layer.unit_rows(threads), threads);
+    let unit_rows = UNIT.rows(geometry, layer.row_len, threads);
+    layer.run_units(simd, y, unit_rows, threads);
     Ok(())
 }
 
@@ -82,22 +86,6 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// Output rows per unit. Rows are counted through the whole batch, so a unit of a small map
-    /// spans images.
-    fn unit_rows(&self, threads: usize) -> usize {
-        let g = self.geometry;
-        let rows = g.batch() * g.out_height();
-        let row_input = g.stride()[0].saturating_mul(self.row_len);
-        let row_terms = g.elements() / rows as u64;
-        let in_cache = (UNIT_INPUT / row_input).max(1);
-        if threads == 1 {
-            return in_cache.min(rows);
-        }
-        let worthwhile = MIN_UNIT_TERMS.div_ceil(row_terms) as usize;
-        let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
-        in_cache.min(shared.max(worthwhile)).clamp(1, rows)
-    }
-
     /// Computes the whole output, `unit_rows` rows at a time.
     pub(super) fn run_units<S: SimdF32>(
         &self,
@@ -106,16 +94,9 @@ impl<'a> Layer<'a> {
         unit_rows: usize,
         threads: usize,
     ) {
-        let unit_len = unit_rows * self.geometry.out_width() * self.geometry.out_channels();
-        if threads == 1 || unit_len >= y.len() {
-            for (unit, y) in y.chunks_mut(unit_len).enumerate() {
-                self.run(simd, unit * unit_rows, y);
-            }
-        } else {
-            y.par_chunks_mut(unit_len)
-                .enumerate()
-                .for_each(|(unit, y)| self.run(simd, unit * unit_rows, y));
-        }
+        rows::run_units(self.geometry, y, unit_rows, threads, |first_row, y| {
+            self.run(simd, first_row, y);
+        });
     }
 
     /// Computes the output rows from `first_row` on that `y` has room for.

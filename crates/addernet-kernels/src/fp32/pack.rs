@@ -1,6 +1,6 @@
 //! Weights in the order in which the tile kernel reads them.
 
-use crate::{KernelError, aligned::AlignedVec, error::check_len, geometry::checked_len};
+use crate::{KernelError, aligned::AlignedVec, error::check_weights, geometry::checked_len};
 
 /// One layer's weights, rearranged for the kernels of one layout.
 ///
@@ -23,17 +23,7 @@ impl PackedWeightsF32 {
         weights: &[f32],
     ) -> Result<Self, KernelError> {
         let [out_channels, in_channels, height, width] = shape;
-        for (dimension, size) in [
-            ("out_channels", out_channels),
-            ("in_channels", in_channels),
-            ("kernel height", height),
-            ("kernel width", width),
-        ] {
-            if size == 0 {
-                return Err(KernelError::ZeroDimension { dimension });
-            }
-        }
-        check_len("weights", checked_len("weights", &shape)?, weights.len())?;
+        check_weights(shape, weights.len())?;
         let blocks = out_channels.div_ceil(lanes);
         let len = checked_len(
             "packed weights",

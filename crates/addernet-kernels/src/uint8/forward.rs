@@ -8,20 +8,21 @@ use super::{
     tile::Unit,
 };
 use crate::{
-    ConvGeometry, KernelError, aligned::AlignedVec, error::check_len, geometry::checked_len,
-    rows::pieces,
+    ConvGeometry, KernelError,
+    aligned::AlignedVec,
+    error::check_len,
+    geometry::checked_len,
+    rows::{self, UnitSize, pieces},
 };
-use rayon::prelude::*;
 use std::cell::RefCell;
 
 /// Bytes in a cache line.
 const LINE: usize = 64;
-/// Input bytes that a unit should read: most of a first-level cache.
-const UNIT_INPUT: usize = 32 * 1024;
-/// Terms below which a unit is not worth a thread's attention (some microseconds).
-const MIN_UNIT_TERMS: u64 = 1024 * 1024;
-/// Units per thread, so that an uneven division costs little.
-const UNITS_PER_THREAD: usize = 4;
+/// The input of a unit is most of a first-level cache.
+const UNIT: UnitSize = UnitSize {
+    input: 32 * 1024,
+    min_terms: 1024 * 1024,
+};
 
 /// A thread's buffers, kept between calls.
 struct Scratch {
@@ -61,7 +62,8 @@ pub(crate) fn forward<S: SimdU8>(
 
     let layer = Layer::new::<S>(geometry, x, pad, weights)?;
     let threads = rayon::current_num_threads();
-    layer.run_units(simd, y, layer.unit_rows(threads), threads);
+    let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), threads);
+    layer.run_units(simd, y, unit_rows, threads);
     Ok(())
 }
 
@@ -119,22 +121,6 @@ impl<'a> Layer<'a> {
         })
     }
 
-    /// Output rows per unit. Rows are counted through the whole batch, so a unit of a small map
-    /// spans images.
-    fn unit_rows(&self, threads: usize) -> usize {
-        let g = self.geometry;
-        let rows = g.batch() * g.out_height();
-        let row_input = g.stride()[0].saturating_mul(self.windows.row_len());
-        let row_terms = g.elements() / rows as u64;
-        let in_cache = (UNIT_INPUT / row_input).max(1);
-        if threads == 1 {
-            return in_cache.min(rows);
-        }
-        let worthwhile = MIN_UNIT_TERMS.div_ceil(row_terms) as usize;
-        let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
-        in_cache.min(shared.max(worthwhile)).clamp(1, rows)
-    }
-
     /// Computes the whole output, `unit_rows` rows at a time.
     pub(super) fn run_units<S: SimdU8>(
         &self,
@@ -143,16 +129,9 @@ impl<'a> Layer<'a> {
         unit_rows: usize,
         threads: usize,
     ) {
-        let unit_len = unit_rows * self.geometry.out_width() * self.geometry.out_channels();
-        if threads == 1 || unit_len >= y.len() {
-            for (unit, y) in y.chunks_mut(unit_len).enumerate() {
-                self.run(simd, unit * unit_rows, y);
-            }
-        } else {
-            y.par_chunks_mut(unit_len)
-                .enumerate()
-                .for_each(|(unit, y)| self.run(simd, unit * unit_rows, y));
-        }
+        rows::run_units(self.geometry, y, unit_rows, threads, |first_row, y| {
+            self.run(simd, first_row, y);
+        });
     }
 
     /// Computes the output rows from `first_row` on that `y` has room for.

@@ -4,7 +4,7 @@ use super::simd::SimdU8;
 use crate::{
     KernelError,
     aligned::AlignedVec,
-    error::{check_len, check_taps},
+    error::{check_taps, check_weights},
     geometry::checked_len,
 };
 
@@ -52,17 +52,7 @@ impl PackedWeightsU8 {
         weights: &[u8],
     ) -> Result<Self, KernelError> {
         let [out_channels, in_channels, height, width] = shape;
-        for (dimension, size) in [
-            ("out_channels", out_channels),
-            ("in_channels", in_channels),
-            ("kernel height", height),
-            ("kernel width", width),
-        ] {
-            if size == 0 {
-                return Err(KernelError::ZeroDimension { dimension });
-            }
-        }
-        check_len("weights", checked_len("weights", &shape)?, weights.len())?;
+        check_weights(shape, weights.len())?;
         let (taps, area) = (in_channels * height * width, height * width);
         check_taps(taps)?;
         let Layout { lanes, group, .. } = layout;
