@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use addernet_graph::exec::affine;
 use addernet_graph::{Hook, HookError, Model, Node, NodeId, Op, Parameters};
 use ndarray::{Array4, ArrayD};
 use rayon::prelude::*;
@@ -110,17 +111,7 @@ impl Hook for Estimator<'_> {
             })
             .unzip();
         let mut y = (*x).clone();
-        if let Some(values) = y.as_slice_mut() {
-            values
-                .par_chunks_mut(channels * PIECE_PIXELS)
-                .for_each(|piece| {
-                    for pixel in piece.chunks_exact_mut(*channels) {
-                        for ((v, f), o) in pixel.iter_mut().zip(&factor).zip(&offset) {
-                            *v = *v * f + o;
-                        }
-                    }
-                });
-        }
+        affine(&mut y, &factor, &offset);
         Ok(Some(y))
     }
 }

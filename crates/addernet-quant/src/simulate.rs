@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use addernet_graph::exec::{adder_conv, pack};
+use addernet_graph::exec::{adder_conv, affine, pack};
 use addernet_graph::{ConvAttributes, Executor, Hook, HookError, Model, Node, NodeId};
 use addernet_kernels::{AdderKernelF32, PackedWeightsF32};
 use ndarray::{Array2, Array4, s};
@@ -136,7 +136,7 @@ impl<'m> Simulator<'m> {
             let kernel = self.executor.kernel();
             let mut sums = adder_conv(kernel, node, &group.attributes, &units, &group.packed)?;
             let bias: Vec<f32> = group.channels.iter().map(|&o| layer.bias[o]).collect();
-            rescale(&mut sums, group.group.step(), &bias);
+            affine(&mut sums, &vec![group.group.step(); bias.len()], &bias);
             if layer.groups.len() == 1 {
                 return Ok(sums);
             }
@@ -174,23 +174,6 @@ fn activation_units(x: &Array4<f32>, format: CodeFormat, group: Group) -> Array4
         });
     }
     units
-}
-
-/// step·sum + bias per channel, in place.
-fn rescale(sums: &mut Array4<f32>, step: f32, bias: &[f32]) {
-    let pixels = (PIECE / bias.len()).max(1);
-    if let Some(values) = sums.as_slice_mut() {
-        values
-            .par_chunks_mut(pixels * bias.len())
-            .for_each(|piece| {
-                for pixel in piece.chunks_exact_mut(bias.len()) {
-                    pixel
-                        .iter_mut()
-                        .zip(bias)
-                        .for_each(|(v, b)| *v = *v * step + b);
-                }
-            });
-    }
 }
 
 /// Puts the simulated layers before another hook.

@@ -31,8 +31,8 @@ pub(super) fn relu(x: &mut Array4<f32>) {
     });
 }
 
-/// x·factor + offset per channel, in place.
-pub(super) fn affine(x: &mut Array4<f32>, factor: &[f32], offset: &[f32]) {
+/// x·factor + offset per channel, in place: `x` is (N,H,W,C), `factor` and `offset` have C values.
+pub fn affine(x: &mut Array4<f32>, factor: &[f32], offset: &[f32]) {
     for_pixels(x, |values| {
         for pixel in values.chunks_exact_mut(factor.len()) {
             for ((v, f), o) in pixel.iter_mut().zip(factor).zip(offset) {

@@ -7,6 +7,8 @@ mod conv;
 mod elementwise;
 mod pool;
 
+pub use elementwise::affine;
+
 use addernet_kernels::{AdderKernelF32, ConvGeometry, PackedWeightsF32};
 use ndarray::{Array2, Array4};
 
