@@ -21,6 +21,8 @@ unsafe impl Plain for f32 {}
 // SAFETY: every pattern of bits is a value.
 unsafe impl Plain for u8 {}
 // SAFETY: every pattern of bits is a value.
+unsafe impl Plain for i8 {}
+// SAFETY: every pattern of bits is a value.
 unsafe impl Plain for i32 {}
 
 /// A growable buffer whose first element is aligned to 64 bytes, so that vector loads never

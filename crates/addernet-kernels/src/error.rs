@@ -77,6 +77,12 @@ pub enum KernelError {
         /// Name of the kernel that was asked to use them.
         kernel: &'static str,
     },
+    /// A fixed-point scale shifts by more than an i32 has bits.
+    #[error("fixed-point scale: a shift of {shift} bits; at most 31 are possible")]
+    Shift {
+        /// The shift.
+        shift: u32,
+    },
     /// No kernel of that name runs here.
     #[error(
         "kernel `{name}` ({origin}) is unknown or not supported by this CPU; available here: \

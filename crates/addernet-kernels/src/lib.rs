@@ -59,4 +59,7 @@ pub use dispatch::{KERNEL_ENV, available, available_u8, select, select_u8};
 pub use error::KernelError;
 pub use fp32::{AdderKernelF32, PackedWeightsF32};
 pub use geometry::ConvGeometry;
-pub use uint8::{AdderKernelU8, PackedWeightsU8};
+pub use uint8::{
+    AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, PIXEL_GROUP, PackedWeightsI8,
+    PackedWeightsU8, Residual, RowSink,
+};

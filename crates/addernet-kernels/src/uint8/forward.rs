@@ -2,6 +2,7 @@
 //! threads.
 
 use super::{
+    RowSink,
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
     simd::SimdU8,
@@ -45,8 +46,75 @@ pub(crate) fn forward<S: SimdU8>(
     weights: &PackedWeightsU8,
     y: &mut [i32],
 ) -> Result<(), KernelError> {
-    check_len("input", geometry.in_len(), x.len())?;
     check_len("output", geometry.out_len(), y.len())?;
+    check::<S>(geometry, x, weights)?;
+    let layer = Layer::new::<S>(geometry, x, pad, weights)?;
+    let threads = rayon::current_num_threads();
+    let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), threads);
+    layer.run_units(simd, y, unit_rows, threads);
+    Ok(())
+}
+
+pub(crate) fn forward_rows<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsU8,
+    buffer: &mut [i32],
+    sink: &mut RowSink<'_>,
+) -> Result<(), KernelError> {
+    check_len("images of one call", 1, geometry.batch())?;
+    check::<S>(geometry, x, weights)?;
+    let layer = Layer::new::<S>(geometry, x, 0, weights)?;
+    if layer.copied {
+        let [rows, columns] = geometry.padding();
+        check_len("padding", 0, rows + columns)?;
+        let channels = geometry.in_channels();
+        check_len(
+            "input channels",
+            channels.next_multiple_of(S::GROUP),
+            channels,
+        )?;
+    }
+    in_row_units(geometry, buffer, |first_row, y| {
+        layer.run(simd, first_row, y);
+        sink(first_row, y);
+    })
+}
+
+/// Calls `run` with the first row and room for the sums of each unit of output rows, as many as
+/// `buffer` has room for.
+pub(crate) fn in_row_units(
+    geometry: &ConvGeometry,
+    buffer: &mut [i32],
+    mut run: impl FnMut(usize, &mut [i32]),
+) -> Result<(), KernelError> {
+    let (row, rows) = (
+        geometry.out_width() * geometry.out_channels(),
+        geometry.out_height(),
+    );
+    let unit_rows = buffer.len() / row;
+    if unit_rows == 0 {
+        return Err(KernelError::WrongLength {
+            what: "buffer for rows of sums",
+            expected: row,
+            actual: buffer.len(),
+        });
+    }
+    for first_row in (0..rows).step_by(unit_rows) {
+        let count = unit_rows.min(rows - first_row);
+        run(first_row, &mut buffer[..count * row]);
+    }
+    Ok(())
+}
+
+/// Checks input and weights against the geometry.
+fn check<S: SimdU8>(
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsU8,
+) -> Result<(), KernelError> {
+    check_len("input", geometry.in_len(), x.len())?;
     if weights.shape() != geometry.weight_shape() {
         return Err(KernelError::WeightShape {
             expected: geometry.weight_shape(),
@@ -59,11 +127,6 @@ pub(crate) fn forward<S: SimdU8>(
             kernel: S::NAME,
         });
     }
-
-    let layer = Layer::new::<S>(geometry, x, pad, weights)?;
-    let threads = rayon::current_num_threads();
-    let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), threads);
-    layer.run_units(simd, y, unit_rows, threads);
     Ok(())
 }
 

@@ -4,6 +4,8 @@ pub(crate) mod box_sum;
 mod forward;
 pub(crate) mod generic;
 mod pack;
+pub(crate) mod pixels;
+mod rescale;
 pub(crate) mod simd;
 pub(crate) mod spin;
 mod tile;
@@ -12,10 +14,18 @@ mod tile;
 mod tests;
 
 pub use pack::PackedWeightsU8;
+pub use pixels::{PIXEL_GROUP, PackedWeightsI8};
+pub use rescale::{ChannelScales, CodeRange, CodeRows, CodeScale, Residual};
 
 use crate::{ConvGeometry, KernelError};
 use pack::Layout;
+use pixels::Conv;
+use rescale::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
+
+/// Receives rows of sums as they are finished: the first row's number, and the sums
+/// `[rows][out_width][out_channels]`.
+pub type RowSink<'a> = dyn FnMut(usize, &[i32]) + 'a;
 
 /// One implementation of the adder convolution on unsigned 8-bit codes for one instruction set.
 ///
@@ -61,6 +71,76 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         weights: &PackedWeightsU8,
         y: &mut [i32],
     ) -> Result<(), KernelError>;
+
+    /// As [`forward`](Self::forward), for one image that is padded already, on the calling thread
+    /// alone: as many rows at a time as `buffer` has room for go to `sink`, so that they are still in
+    /// the cache when they are rescaled.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and [`KernelError::WrongLength`] when the geometry has padding,
+    /// more than one image or channels that are not a multiple of 8, or the buffer has no room for
+    /// a row. `sink` is then never called.
+    fn forward_rows(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        buffer: &mut [i32],
+        sink: &mut RowSink<'_>,
+    ) -> Result<(), KernelError>;
+
+    /// The ordinary convolution Σ x·w of u8 pixels with i8 weights, exact, of one padded image whose
+    /// channels are a multiple of [`PIXEL_GROUP`], delivered as by [`forward_rows`](Self::forward_rows).
+    ///
+    /// # Errors
+    /// As [`forward_rows`](Self::forward_rows).
+    fn convolve_rows(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        buffer: &mut [i32],
+        sink: &mut RowSink<'_>,
+    ) -> Result<(), KernelError>;
+
+    /// Turns `sums` (`[rows][width][channels]`) into codes: clamp((s·m + b) >> shift, 0, max)·factor.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when sums, scales and map of codes do not fit each other.
+    fn rescale_to_codes(
+        &self,
+        sums: &[i32],
+        width: usize,
+        scales: &ChannelScales,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError>;
+
+    /// Turns `sums` (`[pixels][channels]`) into a map of the same shape: (s·m + b) >> shift, plus the
+    /// residual, clamped to i16, and to 0 on with `relu`.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when sums, scales, residual and map do not fit each other.
+    fn rescale_to_map(
+        &self,
+        sums: &[i32],
+        scales: &ChannelScales,
+        residual: Residual<'_>,
+        relu: bool,
+        map: &mut [i16],
+    ) -> Result<(), KernelError>;
+
+    /// Turns a `map` (`[rows][width][channels]`, `size` is width and channels) into codes: clamp((v·m + b) >> shift, 0, max)·factor.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when the maps do not fit each other, [`KernelError::Shift`] when
+    /// the shift is above 31.
+    fn map_to_codes(
+        &self,
+        map: &[i16],
+        size: [usize; 2],
+        scale: CodeScale,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError>;
 }
 
 impl<S: SimdU8> AdderKernelU8 for S {
@@ -81,6 +161,96 @@ impl<S: SimdU8> AdderKernelU8 for S {
         y: &mut [i32],
     ) -> Result<(), KernelError> {
         forward::forward(*self, geometry, x, pad, weights, y)
+    }
+
+    fn forward_rows(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        buffer: &mut [i32],
+        sink: &mut RowSink<'_>,
+    ) -> Result<(), KernelError> {
+        forward::forward_rows(*self, geometry, x, weights, buffer, sink)
+    }
+
+    fn convolve_rows(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        buffer: &mut [i32],
+        sink: &mut RowSink<'_>,
+    ) -> Result<(), KernelError> {
+        Conv::check(geometry, x, weights)?;
+        forward::in_row_units(geometry, buffer, |first_row, y| {
+            let conv = Conv {
+                geometry,
+                x,
+                weights,
+                first_row,
+                y,
+            };
+            self.vectorize(conv);
+            sink(first_row, y);
+        })
+    }
+
+    fn rescale_to_codes(
+        &self,
+        sums: &[i32],
+        width: usize,
+        scales: &ChannelScales,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError> {
+        let task = ToCodes {
+            sums,
+            width,
+            scales,
+            to,
+        };
+        task.check()?;
+        self.vectorize(task);
+        Ok(())
+    }
+
+    fn rescale_to_map(
+        &self,
+        sums: &[i32],
+        scales: &ChannelScales,
+        residual: Residual<'_>,
+        relu: bool,
+        map: &mut [i16],
+    ) -> Result<(), KernelError> {
+        let task = ToMap {
+            sums,
+            scales,
+            residual,
+            relu,
+            map,
+        };
+        task.check()?;
+        self.vectorize(task);
+        Ok(())
+    }
+
+    fn map_to_codes(
+        &self,
+        map: &[i16],
+        [width, channels]: [usize; 2],
+        scale: CodeScale,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError> {
+        let task = MapToCodes {
+            map,
+            width,
+            channels,
+            scale,
+            to,
+        };
+        task.check()?;
+        self.vectorize(task);
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the tiling needs from an instruction set.
 #![allow(unsafe_code)]
 
-use super::box_sum;
+use super::{box_sum, pixels};
 use std::hint::black_box;
 
 /// Work that is compiled once per instruction set; see [`SimdU8::vectorize`].
@@ -81,6 +81,18 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` must be valid for writes of that many numbers; it need not be aligned.
     unsafe fn store(self, to: *mut i32, sums: Self::Sums);
+
+    /// The sums of products of each window and a block of 16 kernels of an ordinary convolution; `to`
+    /// has room for all windows.
+    #[inline(always)]
+    fn pixel_products(
+        self,
+        windows: &pixels::Windows<'_>,
+        weights: &[i8],
+        to: &mut [[i32; pixels::LANES]],
+    ) {
+        pixels::sums(windows, weights, to);
+    }
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
     /// register behind empty inline assembly costs nothing; the default costs a load.

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::uint8::{
-    box_sum,
+    box_sum, pixels,
     simd::{SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
@@ -138,6 +138,31 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn pixel_products(
+        self,
+        windows: &pixels::Windows<'_>,
+        weights: &[i8],
+        to: &mut [[i32; pixels::LANES]],
+    ) {
+        windows.check(weights);
+        let to = &mut to[..windows.count];
+        let mut first = 0;
+        // SAFETY: the token proves AVX-512F and VNNI; `check` found that the windows from `first` on
+        // lie inside the input, and each call gets that many or fewer.
+        unsafe {
+            let (tiles, rest) = to.as_chunks_mut::<8>();
+            for to in tiles {
+                pixel_products(windows, first, weights, to);
+                first += to.len();
+            }
+            for to in rest {
+                pixel_products(windows, first, weights, std::array::from_mut(to));
+                first += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut i32, sums: __m512i) {
         // SAFETY: the token proves AVX-512F; the caller promises 16 writable numbers.
         unsafe { _mm512_storeu_si512(to.cast(), sums) }
@@ -156,6 +181,41 @@ impl SimdU8 for Avx512Vnni {
         }
         // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
         unsafe { inner(self, task) }
+    }
+}
+
+/// The products of `P` windows from `first` on with a block of 16 kernels.
+///
+/// # Safety
+/// The windows must lie inside the input, and the weights be those of one block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+unsafe fn pixel_products<const P: usize>(
+    windows: &pixels::Windows<'_>,
+    first: usize,
+    weights: &[i8],
+    to: &mut [[i32; pixels::LANES]; P],
+) {
+    let mut sums = [_mm512_setzero_si512(); P];
+    let mut w = weights.as_ptr();
+    let mut row = windows.x.as_ptr().wrapping_add(first * windows.step);
+    for _ in 0..windows.height {
+        for group in 0..windows.row_groups {
+            // SAFETY: the vector is inside the block, which the caller promises.
+            let weights = unsafe { _mm512_loadu_si512(w.cast()) };
+            w = w.wrapping_add(64);
+            for (p, sum) in sums.iter_mut().enumerate() {
+                let x = row.wrapping_add(p * windows.step + group * pixels::PIXEL_GROUP);
+                // SAFETY: the group is inside the window, which the caller promises.
+                let x = _mm512_set1_epi32(unsafe { x.cast::<i32>().read_unaligned() });
+                *sum = _mm512_dpbusd_epi32(*sum, x, weights);
+            }
+        }
+        row = row.wrapping_add(windows.row_len);
+    }
+    for (to, sum) in to.iter_mut().zip(sums) {
+        // SAFETY: `to` has 16 numbers.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sum) };
     }
 }
 
