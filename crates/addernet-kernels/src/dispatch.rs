@@ -87,8 +87,8 @@ pub fn available_u8() -> &'static [KernelU8] {
 /// The kernel called `name`; without a name, the one that the environment variable [`KERNEL_ENV`]
 /// names; if that is unset or empty too, the best one.
 ///
-/// The variable speaks for u8 kernels too, of which there are more: an extension that only they use,
-/// as in `avx512-vnni`, counts as its base `avx512` here.
+/// The name may be that of a u8 kernel, of which there are more: an extension that only they use, as in
+/// `avx512-vnni`, counts as its base `avx512` here.
 ///
 /// # Errors
 /// [`KernelError::UnknownKernel`], listing the available kernels, when no kernel of that name runs
@@ -130,16 +130,21 @@ fn environment() -> Option<String> {
 fn choose(name: Option<&str>, environment: Option<&str>) -> Result<Kernel, KernelError> {
     let names: Vec<_> = available().iter().map(|kernel| kernel.name()).collect();
     let names_u8: Vec<_> = available_u8().iter().map(|kernel| kernel.name()).collect();
-    let environment = environment.map(|name| match name.split_once('-') {
-        Some((base, _)) if names_u8.contains(&name) && !names.contains(&name) => base,
-        _ => name,
-    });
-    position(&names, name, environment).map(|at| available()[at])
+    let base = |name| base_of(name, &names, &names_u8);
+    position(&names, name.map(base), environment.map(base)).map(|at| available()[at])
 }
 
 fn choose_u8(name: Option<&str>, environment: Option<&str>) -> Result<KernelU8, KernelError> {
     let names: Vec<_> = available_u8().iter().map(|kernel| kernel.name()).collect();
     position(&names, name, environment).map(|at| available_u8()[at])
+}
+
+/// `avx512` for `avx512-vnni`, which is only among the u8 kernels; any other name as it is.
+fn base_of<'a>(name: &'a str, names: &[&str], names_u8: &[&str]) -> &'a str {
+    match name.split_once('-') {
+        Some((base, _)) if names_u8.contains(&name) && !names.contains(&name) => base,
+        _ => name,
+    }
 }
 
 /// The position in `names` of the kernel to take.

@@ -1,6 +1,7 @@
 //! The facade's error type.
 
 use addernet_data::{DataError, DatasetKind};
+use addernet_engine::EngineError;
 use addernet_graph::GraphError;
 use addernet_kernels::KernelError;
 use addernet_quant::QuantError;
@@ -19,6 +20,9 @@ pub enum Error {
     /// Quantization.
     #[error(transparent)]
     Quant(#[from] QuantError),
+    /// The integer engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// The L1 operator.
     #[error(transparent)]
     Kernel(#[from] KernelError),

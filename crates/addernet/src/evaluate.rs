@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use addernet_engine::Engine;
 use addernet_graph::{Executor, Graph};
 use addernet_quant::Simulator;
 use ndarray::{Array2, Array4, ArrayView1, Axis};
@@ -41,6 +42,25 @@ impl Classifier for Simulator<'_> {
 
     fn logits(&self, images: Array4<f32>) -> Result<Array2<f32>, Error> {
         Ok(self.run(images)?)
+    }
+}
+
+impl Classifier for Engine {
+    fn graph(&self) -> &Graph {
+        self.program().graph()
+    }
+
+    /// The images are turned back into pixels: see [`Engine::run`].
+    fn logits(&self, images: Array4<f32>) -> Result<Array2<f32>, Error> {
+        let count = images.dim().0;
+        let images = images.as_standard_layout();
+        let logits = self.run(images.as_slice().unwrap_or(&[]))?;
+        let values = logits.to_f32();
+        let mut rows = Array2::zeros((count, logits.classes()));
+        rows.iter_mut()
+            .zip(values)
+            .for_each(|(to, value)| *to = value);
+        Ok(rows)
     }
 }
 

@@ -37,11 +37,13 @@ mod quantize;
 mod testing;
 
 pub use addernet_data as data;
+pub use addernet_engine as engine;
 pub use addernet_graph as graph;
 pub use addernet_kernels as kernels;
 pub use addernet_quant as quant;
 
 pub use addernet_data::{Dataset, DatasetKind, Split};
+pub use addernet_engine::{Engine, Logits};
 pub use addernet_graph::import::ImportOptions;
 pub use addernet_graph::zoo::Architecture;
 pub use addernet_graph::{Executor, Graph, Model};

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use addernet::{Accuracy, AnyModel, Classifier, DatasetKind, Executor, Simulator, Split, evaluate};
+use addernet::{
+    Accuracy, AnyModel, Classifier, DatasetKind, Executor, Simulator, Split, evaluate, kernels,
+};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use ndarray::Array2;
@@ -59,8 +61,10 @@ pub(crate) struct EvalArgs {
 enum Engine {
     /// Floating point; of a quantized model, the weights that its codes stand for
     Float,
-    /// The integers of a quantized model, computed on the float operator
+    /// The integers of a quantized model's adder layers, computed on the float operator; all else is float
     Simulated,
+    /// A quantized model on integers alone, from the pixels to the logits
+    Integer,
 }
 
 /// The JSON object.
@@ -90,8 +94,8 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
     }
     let model = args.model.open()?;
     let engine = match (args.engine, &model) {
-        (Some(Engine::Simulated), AnyModel::Float(_)) => bail!(
-            "{}: holds a float model, which has no integers to simulate; quantize it first: addernet \
+        (Some(Engine::Simulated | Engine::Integer), AnyModel::Float(_)) => bail!(
+            "{}: holds a float model, which has no integers to run; quantize it first: addernet \
              quantize {0} --bits 4 …",
             args.model.model.display()
         ),
@@ -103,11 +107,22 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         .data
         .place
         .open(args.data.dataset, model.float(), args.split)?;
-    let classifier: Box<dyn Classifier> = match (engine, &model) {
-        (Engine::Simulated, AnyModel::Quantized(quantized)) => {
-            Box::new(Simulator::new(quantized, runtime.kernel)?)
+    let (classifier, kernel): (Box<dyn Classifier>, _) = match (engine, &model) {
+        (Engine::Simulated, AnyModel::Quantized(quantized)) => (
+            Box::new(Simulator::new(quantized, runtime.kernel)?),
+            runtime.kernel.name(),
+        ),
+        (Engine::Integer, AnyModel::Quantized(quantized)) => {
+            let kernel = kernels::select_u8(args.run.kernel.as_deref())?;
+            (
+                Box::new(addernet::Engine::new(quantized, kernel)?),
+                kernel.name(),
+            )
         }
-        _ => Box::new(Executor::new(model.float(), runtime.kernel)?),
+        _ => (
+            Box::new(Executor::new(model.float(), runtime.kernel)?),
+            runtime.kernel.name(),
+        ),
     };
     let evaluation = evaluate(
         &*classifier,
@@ -122,7 +137,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         accuracy: evaluation.accuracy,
         seconds: evaluation.seconds,
         engine,
-        kernel: runtime.kernel.name(),
+        kernel,
         threads: runtime.threads,
         model: args.model.model.display().to_string(),
         dataset: args.data.dataset,
@@ -163,6 +178,7 @@ impl std::fmt::Display for Report<'_> {
         let engine = match self.engine {
             Engine::Float => "float",
             Engine::Simulated => "simulated",
+            Engine::Integer => "integer",
         };
         writeln!(
             f,

@@ -1,0 +1,385 @@
+//! Runs a program on one image.
+
+mod dense;
+mod plain;
+pub(crate) use plain::mean;
+pub(crate) mod workspace;
+
+use addernet_kernels::{
+    AdderKernelU8, CodeRows, ConvGeometry, PackedWeightsI8, PackedWeightsU8, Residual,
+};
+
+use crate::error::EngineError;
+use crate::program::*;
+use workspace::{Workspace, sums_len};
+
+/// A program, prepared for one kernel.
+pub(crate) struct Runner {
+    kernel: &'static dyn AdderKernelU8,
+    program: Program,
+    /// One for each step.
+    prepared: Vec<Prepared>,
+}
+
+/// What a step needs beside the program.
+enum Prepared {
+    Nothing,
+    PixelConv {
+        geometry: ConvGeometry,
+        weights: PackedWeightsI8,
+        sums: usize,
+    },
+    Adder {
+        groups: Vec<PreparedGroup>,
+        sums: usize,
+    },
+}
+
+struct PreparedGroup {
+    geometry: ConvGeometry,
+    weights: PackedWeightsU8,
+}
+
+impl Runner {
+    /// Packs the weights; the program's own copies are given up.
+    pub(crate) fn new(
+        mut program: Program,
+        kernel: &'static dyn AdderKernelU8,
+    ) -> Result<Self, EngineError> {
+        let mut prepared = Vec::with_capacity(program.steps.len());
+        for step in &mut program.steps {
+            let error = EngineError::kernel(&step.node);
+            let item = match &mut step.kind {
+                StepKind::PixelConv(conv) => {
+                    let layout = &program.codes[conv.input].layout;
+                    let weights = std::mem::take(&mut conv.weights);
+                    prepare_pixel_conv(layout, &conv.window, &weights)
+                }
+                StepKind::Adder(adder) => prepare_adder(kernel, &program.codes, adder),
+                _ => Ok(Prepared::Nothing),
+            };
+            prepared.push(item.map_err(error)?);
+        }
+        Ok(Self {
+            kernel,
+            program,
+            prepared,
+        })
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(crate) fn kernel(&self) -> &'static dyn AdderKernelU8 {
+        self.kernel
+    }
+
+    /// Runs one image (height, width, channels) and writes its logits; `done` is called after each step.
+    pub(crate) fn run(
+        &self,
+        pixels: &[u8],
+        space: &mut Workspace,
+        logits: &mut [i32],
+        mut done: impl FnMut(usize),
+    ) -> Result<(), EngineError> {
+        for (at, (step, prepared)) in self.program.steps.iter().zip(&self.prepared).enumerate() {
+            self.step(step, prepared, pixels, space)?;
+            done(at);
+        }
+        match self.program.output.from {
+            OutputFrom::Wide => logits.copy_from_slice(&space.wide),
+            OutputFrom::Map(id) => {
+                let map = &space.maps[self.program.maps[id].slot];
+                logits
+                    .iter_mut()
+                    .zip(map)
+                    .for_each(|(logit, &v)| *logit = v.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        step: &Step,
+        prepared: &Prepared,
+        pixels: &[u8],
+        space: &mut Workspace,
+    ) -> Result<(), EngineError> {
+        match (&step.kind, prepared) {
+            (StepKind::Pixels { codes }, _) => {
+                let spec = &self.program.codes[*codes];
+                plain::copy_pixels(pixels, &spec.layout, &mut space.codes[spec.slot]);
+                Ok(())
+            }
+            (
+                StepKind::PixelConv(conv),
+                Prepared::PixelConv {
+                    geometry,
+                    weights,
+                    sums,
+                },
+            ) => {
+                let slot = self.program.codes[conv.input].slot;
+                let input = std::mem::take(&mut space.codes[slot]);
+                let result = self.with_sums(space, *sums, |space, buffer| {
+                    let mut finished = Ok(());
+                    let sink = &mut |row: usize, sums: &[i32]| {
+                        if finished.is_ok() {
+                            finished = self.finish(&conv.finish, space, geometry, row, sums);
+                        }
+                    };
+                    let kernel = self.kernel;
+                    kernel
+                        .convolve_rows(geometry, &input, weights, buffer, sink)
+                        .and(finished)
+                });
+                space.codes[slot] = input;
+                result.map_err(EngineError::kernel(&step.node))
+            }
+            (StepKind::Adder(adder), Prepared::Adder { groups, sums }) => self
+                .adder(adder, groups, *sums, space)
+                .map_err(EngineError::kernel(&step.node)),
+            (StepKind::Dense(dense), _) => {
+                let spec = &self.program.maps[dense.from];
+                let from = std::mem::take(&mut space.maps[spec.slot]);
+                let to = dense.to.map(|to| self.program.maps[to].slot);
+                dense::run(dense, spec.shape, &from, to, space);
+                space.maps[spec.slot] = from;
+                Ok(())
+            }
+            (kind, _) => self
+                .plain(kind, pixels, space)
+                .map_err(EngineError::kernel(&step.node)),
+        }
+    }
+
+    fn adder(
+        &self,
+        adder: &Adder,
+        groups: &[PreparedGroup],
+        sums: usize,
+        space: &mut Workspace,
+    ) -> Result<(), addernet_kernels::KernelError> {
+        let one = groups.len() == 1;
+        let mut layer_sums = std::mem::take(&mut space.layer_sums);
+        if !one {
+            layer_sums.resize(adder.out.values(), 0);
+        }
+        for (group, prepared) in adder.groups.iter().zip(groups) {
+            let PreparedGroup { geometry, weights } = prepared;
+            let slot = self.program.codes[group.input].slot;
+            let input = std::mem::take(&mut space.codes[slot]);
+            let result = self.with_sums(space, sums, |space, buffer| {
+                let mut finished = Ok(());
+                let sink = &mut |row: usize, sums: &[i32]| {
+                    if !one {
+                        scatter(group, adder, row, sums, &mut layer_sums);
+                    } else if finished.is_ok() {
+                        finished = self.finish(&adder.finish, space, geometry, row, sums);
+                    }
+                };
+                let kernel = self.kernel;
+                kernel
+                    .forward_rows(geometry, &input, weights, buffer, sink)
+                    .and(finished)
+            });
+            space.codes[slot] = input;
+            result?;
+        }
+        if let (false, Some(prepared)) = (one, groups.first()) {
+            self.finish(&adder.finish, space, &prepared.geometry, 0, &layer_sums)?;
+        }
+        space.layer_sums = layer_sums;
+        Ok(())
+    }
+
+    /// Lends the buffer for sums, `len` of them.
+    fn with_sums<T>(
+        &self,
+        space: &mut Workspace,
+        len: usize,
+        run: impl FnOnce(&mut Workspace, &mut [i32]) -> T,
+    ) -> T {
+        let mut sums = std::mem::take(&mut space.sums);
+        if sums.len() < len {
+            sums.resize(len, 0);
+        }
+        let result = run(space, &mut sums[..len]);
+        space.sums = sums;
+        result
+    }
+
+    /// What becomes of rows of sums, from output row `row` on.
+    fn finish(
+        &self,
+        finish: &Finish,
+        space: &mut Workspace,
+        geometry: &ConvGeometry,
+        row: usize,
+        sums: &[i32],
+    ) -> Result<(), addernet_kernels::KernelError> {
+        let width = geometry.out_width();
+        match finish {
+            Finish::Codes(all) => {
+                for SumCodes {
+                    codes,
+                    scales,
+                    range,
+                } in all
+                {
+                    let spec = &self.program.codes[*codes];
+                    let rows = code_rows(&spec.layout, &mut space.codes[spec.slot], row, *range);
+                    self.kernel.rescale_to_codes(sums, width, scales, rows)?;
+                }
+            }
+            Finish::Map {
+                scales,
+                residual,
+                relu,
+                map,
+                codes,
+            } => {
+                let spec = &self.program.maps[*map];
+                let mut own = std::mem::take(&mut space.maps[spec.slot]);
+                let first = row * width * spec.shape.channels;
+                let part = first..first + sums.len();
+                let residual = match residual.map(|id| self.program.maps[id].slot) {
+                    None => Residual::None,
+                    Some(slot) if slot == spec.slot => Residual::InPlace,
+                    Some(slot) => Residual::Map(&space.maps[slot][part.clone()]),
+                };
+                let result = self
+                    .kernel
+                    .rescale_to_map(sums, scales, residual, *relu, &mut own[part.clone()])
+                    .and_then(|()| {
+                        self.quantize(&own[part], [width, spec.shape.channels], row, codes, space)
+                    });
+                space.maps[spec.slot] = own;
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The codes of rows of a map, from row `row` on.
+    fn quantize(
+        &self,
+        map: &[i16],
+        size: [usize; 2],
+        row: usize,
+        all: &[MapCodes],
+        space: &mut Workspace,
+    ) -> Result<(), addernet_kernels::KernelError> {
+        for MapCodes {
+            codes,
+            scale,
+            range,
+        } in all
+        {
+            let spec = &self.program.codes[*codes];
+            let rows = code_rows(&spec.layout, &mut space.codes[spec.slot], row, *range);
+            self.kernel.map_to_codes(map, size, *scale, rows)?;
+        }
+        Ok(())
+    }
+}
+
+/// The rows of a map of codes from `row` on.
+fn code_rows<'a>(
+    layout: &CodesLayout,
+    codes: &'a mut [u8],
+    row: usize,
+    range: addernet_kernels::CodeRange,
+) -> CodeRows<'a> {
+    CodeRows {
+        codes,
+        start: layout.start() + row * layout.row_pitch(),
+        row_pitch: layout.row_pitch(),
+        pixel_pitch: layout.pixel(),
+        range,
+    }
+}
+
+/// Puts the sums of one group's kernels where they belong among the layer's.
+fn scatter(group: &AdderGroup, adder: &Adder, row: usize, sums: &[i32], layer_sums: &mut [i32]) {
+    let channels = adder.out.channels;
+    let pixels = layer_sums[row * adder.out.width * channels..].chunks_exact_mut(channels);
+    for (to, from) in pixels.zip(sums.chunks_exact(group.channels.len())) {
+        for (&channel, &sum) in group.channels.iter().zip(from) {
+            to[channel] = sum;
+        }
+    }
+}
+
+fn prepare_pixel_conv(
+    layout: &CodesLayout,
+    window: &Window,
+    weights: &[i8],
+) -> Result<Prepared, addernet_kernels::KernelError> {
+    let geometry = geometry(layout, window)?;
+    let (row, rows) = (
+        geometry.out_width() * geometry.out_channels(),
+        geometry.out_height(),
+    );
+    Ok(Prepared::PixelConv {
+        geometry,
+        weights: PackedWeightsI8::new(window.shape, weights)?,
+        sums: sums_len(row, rows, weights.len()),
+    })
+}
+
+fn prepare_adder(
+    kernel: &dyn AdderKernelU8,
+    codes: &[CodesSpec],
+    adder: &mut Adder,
+) -> Result<Prepared, addernet_kernels::KernelError> {
+    let mut groups = Vec::with_capacity(adder.groups.len());
+    let mut sums = 0;
+    for group in &mut adder.groups {
+        let layout = &codes[group.input].layout;
+        let geometry = geometry(layout, &group.window)?;
+        let weights = filled_up(
+            &std::mem::take(&mut group.weights),
+            group.window.shape,
+            layout.pixel(),
+        );
+        let row = geometry.out_width() * geometry.out_channels();
+        sums = sums.max(sums_len(row, geometry.out_height(), weights.len()));
+        groups.push(PreparedGroup {
+            geometry,
+            weights: kernel.pack(geometry.weight_shape(), &weights)?,
+        });
+    }
+    Ok(Prepared::Adder { groups, sums })
+}
+
+/// The geometry of a layer that reads a padded map.
+fn geometry(
+    layout: &CodesLayout,
+    window: &Window,
+) -> Result<ConvGeometry, addernet_kernels::KernelError> {
+    let [height, width] = layout.padded();
+    let [out_channels, _, kernel_height, kernel_width] = window.shape;
+    ConvGeometry::new(
+        [1, height, width, layout.pixel()],
+        out_channels,
+        [kernel_height, kernel_width],
+        window.stride,
+        [0, 0],
+    )
+}
+
+/// OIHW weights with zeros in the channels that fill up a pixel: the codes there are zeros too.
+fn filled_up(weights: &[u8], [out, channels, height, width]: [usize; 4], pixel: usize) -> Vec<u8> {
+    let area = height * width;
+    let mut filled = vec![0; out * pixel * area];
+    for (from, to) in weights
+        .chunks_exact(channels * area)
+        .zip(filled.chunks_exact_mut(pixel * area))
+    {
+        to[..from.len()].copy_from_slice(from);
+    }
+    filled
+}
