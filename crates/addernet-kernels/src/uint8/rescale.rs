@@ -54,19 +54,21 @@ impl ChannelScales {
         (self.multiplier[c], self.offset[c], self.shift[c])
     }
 
-    /// The constants of the block of channels from `first` on.
+    /// z of one sum of channel `c`.
+    #[inline(always)]
+    fn scale(&self, c: usize, sum: i32) -> i32 {
+        let (multiplier, offset, shift) = self.channel(c);
+        sum.wrapping_mul(multiplier).wrapping_add(offset) >> (shift & 31)
+    }
+
+    /// The constants of the whole block of channels from `first` on.
     #[inline(always)]
     fn block(&self, first: usize) -> Block {
-        let mut block = Block {
-            multiplier: [0; BLOCK],
-            offset: [0; BLOCK],
-            shift: [0; BLOCK],
-        };
-        let count = BLOCK.min(self.channels() - first);
-        block.multiplier[..count].copy_from_slice(&self.multiplier[first..][..count]);
-        block.offset[..count].copy_from_slice(&self.offset[first..][..count]);
-        block.shift[..count].copy_from_slice(&self.shift[first..][..count]);
-        block
+        Block {
+            multiplier: fixed(&self.multiplier[first..]),
+            offset: fixed(&self.offset[first..]),
+            shift: fixed(&self.shift[first..]),
+        }
     }
 }
 
@@ -103,6 +105,16 @@ pub struct CodeScale {
     pub shift: u32,
 }
 
+impl CodeScale {
+    #[inline(always)]
+    fn code<const PLAIN: bool>(self, v: i16, range: CodeRange) -> u8 {
+        let z = i32::from(v)
+            .wrapping_mul(self.multiplier)
+            .wrapping_add(self.offset);
+        range.code::<PLAIN>(z >> (self.shift & 31))
+    }
+}
+
 /// Which codes an integer q becomes: clamp(q, 0, `max`) · `factor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRange {
@@ -113,18 +125,15 @@ pub struct CodeRange {
 }
 
 impl CodeRange {
+    /// The code of `q`; `PLAIN` if the factor is 1.
     #[inline(always)]
-    fn encode<const PLAIN: bool>(self, z: [i32; BLOCK]) -> [u8; BLOCK] {
-        let mut codes = [0; BLOCK];
-        for c in 0..BLOCK {
-            let q = z[c].clamp(0, i32::from(self.max));
-            codes[c] = if PLAIN {
-                q as u8
-            } else {
-                (q * i32::from(self.factor)) as u8
-            };
+    fn code<const PLAIN: bool>(self, q: i32) -> u8 {
+        let q = q.clamp(0, self.max.into());
+        if PLAIN {
+            q as u8
+        } else {
+            (q * i32::from(self.factor)) as u8
         }
-        codes
     }
 }
 
@@ -237,20 +246,30 @@ impl ToCodes<'_> {
             pixel_pitch,
             range,
         } = self.to;
-        for first in (0..channels).step_by(BLOCK) {
+        let whole = channels - channels % BLOCK;
+        for first in (0..whole).step_by(BLOCK) {
             let block = scales.block(first);
-            let count = BLOCK.min(channels - first);
-            for (row, sums) in self.sums.chunks_exact(row_len.max(1)).enumerate() {
-                let codes = &mut codes[start + row * row_pitch + first..];
+            for (row, sums) in self.sums.chunks_exact(row_len).enumerate() {
+                let codes = &mut codes[start + row * row_pitch..];
                 for (pixel, sums) in sums.chunks_exact(channels).enumerate() {
-                    let to = &mut codes[pixel * pixel_pitch..];
-                    if count == BLOCK {
-                        let z = block.scale(&fixed(&sums[first..]));
-                        to[..BLOCK].copy_from_slice(&range.encode::<PLAIN>(z));
-                    } else {
-                        let z = block.scale(&partial(&sums[first..]));
-                        to[..count].copy_from_slice(&range.encode::<PLAIN>(z)[..count]);
+                    let sums: &[i32; BLOCK] = sums[first..].first_chunk().unwrap_or(&[0; BLOCK]);
+                    let to = &mut codes[pixel * pixel_pitch + first..][..BLOCK];
+                    let z = block.scale(sums);
+                    for c in 0..BLOCK {
+                        to[c] = range.code::<PLAIN>(z[c]);
                     }
+                }
+            }
+        }
+        if whole == channels {
+            return;
+        }
+        for (row, sums) in self.sums.chunks_exact(row_len).enumerate() {
+            let codes = &mut codes[start + row * row_pitch..];
+            for (pixel, sums) in sums.chunks_exact(channels).enumerate() {
+                let to = &mut codes[pixel * pixel_pitch..][..channels];
+                for c in whole..channels {
+                    to[c] = range.code::<PLAIN>(scales.scale(c, sums[c]));
                 }
             }
         }
@@ -279,37 +298,103 @@ impl ToMap<'_> {
         }
     }
 
-    /// The map is clamped to i16, from 0 on with a ReLU.
+    /// The map is clamped to i16, from 0 on with a ReLU. `residual(old, at)` is what is added to some
+    /// values, from their old ones and their place.
     #[inline(always)]
-    fn blocks(self, residual_of: impl Fn(&[i16], usize, usize) -> [i16; BLOCK]) {
+    fn blocks(self, residual: impl Residuals) {
         let (scales, channels) = (self.scales, self.scales.channels());
         if channels == 0 {
             return;
         }
-        let low = if self.relu { 0 } else { i32::from(i16::MIN) };
-        for first in (0..channels).step_by(BLOCK) {
+        let low = if self.relu { 0 } else { i16::MIN };
+        let whole = channels - channels % BLOCK;
+        for first in (0..whole).step_by(BLOCK) {
             let block = scales.block(first);
-            let count = BLOCK.min(channels - first);
             let pixels = self
                 .sums
                 .chunks_exact(channels)
                 .zip(self.map.chunks_exact_mut(channels));
             for (pixel, (sums, map)) in pixels.enumerate() {
-                let residual = residual_of(&map[first..], pixel * channels + first, count);
-                let (sums, map) = (&sums[first..], &mut map[first..]);
-                let z = block.scale(&if count == BLOCK {
-                    fixed(sums)
-                } else {
-                    partial(sums)
-                });
-                let mut v = [0; BLOCK];
+                let sums: &[i32; BLOCK] = sums[first..].first_chunk().unwrap_or(&[0; BLOCK]);
+                let Some(map) = map[first..].first_chunk_mut::<BLOCK>() else {
+                    continue;
+                };
+                let z = block.scale(sums);
+                let added = residual.block(map, pixel * channels + first);
                 for c in 0..BLOCK {
-                    let sum = z[c].wrapping_add(i32::from(residual[c]));
-                    v[c] = sum.clamp(low, i32::from(i16::MAX)) as i16;
+                    let sum = z[c].wrapping_add(i32::from(added[c]));
+                    map[c] = sum.clamp(low.into(), i16::MAX.into()) as i16;
                 }
-                map[..count].copy_from_slice(&v[..count]);
             }
         }
+        if whole == channels {
+            return;
+        }
+        let pixels = self
+            .sums
+            .chunks_exact(channels)
+            .zip(self.map.chunks_exact_mut(channels));
+        for (pixel, (sums, map)) in pixels.enumerate() {
+            for c in whole..channels {
+                let added = residual.one(map[c], pixel * channels + c);
+                let sum = scales.scale(c, sums[c]).wrapping_add(added.into());
+                map[c] = sum.clamp(low.into(), i16::MAX.into()) as i16;
+            }
+        }
+    }
+}
+
+/// What is added to the values of a map.
+trait Residuals: Copy {
+    /// To a block from place `at` on, which holds `old`.
+    fn block(self, old: &[i16; BLOCK], at: usize) -> [i16; BLOCK];
+
+    /// To the value at one place.
+    fn one(self, old: i16, at: usize) -> i16;
+}
+
+#[derive(Clone, Copy)]
+struct Nothing;
+
+impl Residuals for Nothing {
+    #[inline(always)]
+    fn block(self, _: &[i16; BLOCK], _: usize) -> [i16; BLOCK] {
+        [0; BLOCK]
+    }
+
+    #[inline(always)]
+    fn one(self, _: i16, _: usize) -> i16 {
+        0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Own;
+
+impl Residuals for Own {
+    #[inline(always)]
+    fn block(self, old: &[i16; BLOCK], _: usize) -> [i16; BLOCK] {
+        *old
+    }
+
+    #[inline(always)]
+    fn one(self, old: i16, _: usize) -> i16 {
+        old
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Other<'a>(&'a [i16]);
+
+impl Residuals for Other<'_> {
+    #[inline(always)]
+    fn block(self, _: &[i16; BLOCK], at: usize) -> [i16; BLOCK] {
+        fixed(&self.0[at..])
+    }
+
+    #[inline(always)]
+    fn one(self, _: i16, at: usize) -> i16 {
+        self.0[at]
     }
 }
 
@@ -319,21 +404,9 @@ impl Task for ToMap<'_> {
     #[inline(always)]
     fn run<S: SimdU8>(self, _: S) {
         match self.residual {
-            Residual::None => self.blocks(|_, _, _| [0; BLOCK]),
-            Residual::InPlace => self.blocks(|own, _, count| {
-                if count == BLOCK {
-                    fixed(own)
-                } else {
-                    partial(own)
-                }
-            }),
-            Residual::Map(other) => self.blocks(|_, at, count| {
-                if count == BLOCK {
-                    fixed(&other[at..])
-                } else {
-                    partial(&other[at..at + count])
-                }
-            }),
+            Residual::None => self.blocks(Nothing),
+            Residual::InPlace => self.blocks(Own),
+            Residual::Map(other) => self.blocks(Other(other)),
         }
     }
 }
@@ -372,13 +445,9 @@ impl MapToCodes<'_> {
             };
             for (pixel, map) in map.chunks_exact(pixel_len).enumerate() {
                 let to = &mut codes[pixel * pitch..][..pixel_len];
-                let (blocks, rest) = map.as_chunks::<BLOCK>();
-                let (to_blocks, to_rest) = to.as_chunks_mut::<BLOCK>();
-                for (map, to) in blocks.iter().zip(to_blocks) {
-                    *to = range.encode::<PLAIN>(scaled(map, scale));
+                for (&v, to) in map.iter().zip(to) {
+                    *to = scale.code::<PLAIN>(v, range);
                 }
-                let codes = range.encode::<PLAIN>(scaled(&partial(rest), scale));
-                to_rest.copy_from_slice(&codes[..rest.len()]);
             }
         }
     }
@@ -396,18 +465,6 @@ impl Task for MapToCodes<'_> {
     }
 }
 
-#[inline(always)]
-fn scaled(map: &[i16; BLOCK], scale: CodeScale) -> [i32; BLOCK] {
-    let mut z = [0; BLOCK];
-    for c in 0..BLOCK {
-        z[c] = i32::from(map[c])
-            .wrapping_mul(scale.multiplier)
-            .wrapping_add(scale.offset)
-            >> (scale.shift & 31);
-    }
-    z
-}
-
 /// The first block of `values`.
 #[inline(always)]
 fn fixed<T: Copy + Default>(values: &[T]) -> [T; BLOCK] {
@@ -415,13 +472,4 @@ fn fixed<T: Copy + Default>(values: &[T]) -> [T; BLOCK] {
         .first_chunk()
         .copied()
         .unwrap_or([T::default(); BLOCK])
-}
-
-/// The first block of `values`, filled up with zeros.
-#[inline(always)]
-fn partial<T: Copy + Default>(values: &[T]) -> [T; BLOCK] {
-    let mut block = [T::default(); BLOCK];
-    let count = BLOCK.min(values.len());
-    block[..count].copy_from_slice(&values[..count]);
-    block
 }
