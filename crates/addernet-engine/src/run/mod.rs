@@ -162,37 +162,118 @@ impl Runner {
         sums: usize,
         space: &mut Workspace,
     ) -> Result<(), addernet_kernels::KernelError> {
-        let one = groups.len() == 1;
-        let mut layer_sums = std::mem::take(&mut space.layer_sums);
-        if !one {
-            layer_sums.resize(adder.out.values(), 0);
+        if let ([prepared], [group]) = (groups, adder.groups.as_slice()) {
+            return self.one_group(&adder.finish, group, prepared, sums, space);
         }
+        let mut layer_sums = std::mem::take(&mut space.layer_sums);
+        layer_sums.resize(adder.out.values(), 0);
         for (group, prepared) in adder.groups.iter().zip(groups) {
             let PreparedGroup { geometry, weights } = prepared;
             let slot = self.program.codes[group.input].slot;
             let input = std::mem::take(&mut space.codes[slot]);
-            let result = self.with_sums(space, sums, |space, buffer| {
-                let mut finished = Ok(());
+            let result = self.with_sums(space, sums, |_, buffer| {
                 let sink = &mut |row: usize, sums: &[i32]| {
-                    if !one {
-                        scatter(group, adder, row, sums, &mut layer_sums);
-                    } else if finished.is_ok() {
-                        finished = self.finish(&adder.finish, space, geometry, row, sums);
-                    }
+                    scatter(group, adder, row, sums, &mut layer_sums);
                 };
-                let kernel = self.kernel;
-                kernel
+                self.kernel
                     .forward_rows(geometry, &input, weights, buffer, sink)
-                    .and(finished)
             });
             space.codes[slot] = input;
             result?;
         }
-        if let (false, Some(prepared)) = (one, groups.first()) {
+        if let Some(prepared) = groups.first() {
             self.finish(&adder.finish, space, &prepared.geometry, 0, &layer_sums)?;
         }
         space.layer_sums = layer_sums;
         Ok(())
+    }
+
+    /// An adder layer whose kernels share a scale: nothing needs to be put in order, and sums are scaled
+    /// before they leave the registers.
+    fn one_group(
+        &self,
+        finish: &Finish,
+        group: &AdderGroup,
+        PreparedGroup { geometry, weights }: &PreparedGroup,
+        sums: usize,
+        space: &mut Workspace,
+    ) -> Result<(), addernet_kernels::KernelError> {
+        let slot = self.program.codes[group.input].slot;
+        let input = std::mem::take(&mut space.codes[slot]);
+        let result = match finish {
+            Finish::Codes(all) => match all.as_slice() {
+                [
+                    SumCodes {
+                        codes,
+                        scales,
+                        range,
+                    },
+                ] => {
+                    let spec = &self.program.codes[*codes];
+                    let to = code_rows(&spec.layout, &mut space.codes[spec.slot], 0, *range);
+                    self.kernel
+                        .forward_codes(geometry, &input, weights, scales, to)
+                }
+                _ => self.with_sums(space, sums, |space, buffer| {
+                    let mut finished = Ok(());
+                    let sink = &mut |row: usize, sums: &[i32]| {
+                        if finished.is_ok() {
+                            finished = self.finish(finish, space, geometry, row, sums);
+                        }
+                    };
+                    self.kernel
+                        .forward_rows(geometry, &input, weights, buffer, sink)
+                        .and(finished)
+                }),
+            },
+            Finish::Map {
+                scales,
+                residual,
+                relu,
+                map,
+                codes,
+            } => {
+                let spec = &self.program.maps[*map];
+                let mut own = std::mem::take(&mut space.maps[spec.slot]);
+                let residual = residual.map(|id| self.program.maps[id].slot);
+                // The sink writes codes while the residual is read: both are part of the workspace.
+                let other = match residual {
+                    Some(other) if other != spec.slot => {
+                        Some((other, std::mem::take(&mut space.maps[other])))
+                    }
+                    _ => None,
+                };
+                let len = spec.shape.values();
+                let added = match (&other, residual) {
+                    (Some((_, map)), _) => Residual::Map(&map[..len]),
+                    (None, Some(_)) => Residual::InPlace,
+                    (None, None) => Residual::None,
+                };
+                let mut finished = Ok(());
+                let size = [spec.shape.width, spec.shape.channels];
+                let sink = &mut |row: usize, map: &[i16]| {
+                    if finished.is_ok() {
+                        finished = self.quantize(map, size, row, codes, space);
+                    }
+                };
+                let result = self.kernel.forward_map(
+                    geometry,
+                    &input,
+                    weights,
+                    scales,
+                    (added, *relu),
+                    &mut own[..len],
+                    sink,
+                );
+                space.maps[spec.slot] = own;
+                if let Some((slot, map)) = other {
+                    space.maps[slot] = map;
+                }
+                result.and(finished)
+            }
+        };
+        space.codes[slot] = input;
+        result
     }
 
     /// Lends the buffer for sums, `len` of them.

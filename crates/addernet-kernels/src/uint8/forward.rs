@@ -2,11 +2,12 @@
 //! threads.
 
 use super::{
-    RowSink,
+    MapSink, RowSink,
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
+    rescale::{ChannelScales, CodeRows, Residual, ToCodes, ToMap},
     simd::SimdU8,
-    tile::Unit,
+    tile::{MapResidual, Output, Unit},
 };
 use crate::{
     ConvGeometry, KernelError,
@@ -15,7 +16,7 @@ use crate::{
     geometry::checked_len,
     rows::{self, UnitSize, pieces},
 };
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 /// Bytes in a cache line.
 const LINE: usize = 64;
@@ -63,23 +64,114 @@ pub(crate) fn forward_rows<S: SimdU8>(
     buffer: &mut [i32],
     sink: &mut RowSink<'_>,
 ) -> Result<(), KernelError> {
-    check_len("images of one call", 1, geometry.batch())?;
-    check::<S>(geometry, x, weights)?;
-    let layer = Layer::new::<S>(geometry, x, 0, weights)?;
-    if layer.copied {
-        let [rows, columns] = geometry.padding();
-        check_len("padding", 0, rows + columns)?;
-        let channels = geometry.in_channels();
-        check_len(
-            "input channels",
-            channels.next_multiple_of(S::GROUP),
-            channels,
-        )?;
-    }
+    let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
     in_row_units(geometry, buffer, |first_row, y| {
-        layer.run(simd, first_row, y);
+        let rows = y.len() / (geometry.out_width() * geometry.out_channels());
+        layer.run(simd, first_row..first_row + rows, Output::Sums(y));
         sink(first_row, y);
     })
+}
+
+/// Sums that go through the first-level cache at a time, where they are not scaled in registers.
+const BUFFER: usize = 4096;
+
+pub(crate) fn forward_codes<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsU8,
+    scales: &ChannelScales,
+    mut to: CodeRows<'_>,
+) -> Result<(), KernelError> {
+    let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
+    let (width, channels) = (geometry.out_width(), geometry.out_channels());
+    check_len("scales", channels, scales.channels())?;
+    to.check(geometry.out_height(), width, channels)?;
+    if channels.is_multiple_of(S::LANES) {
+        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
+        for rows in row_ranges(geometry, unit_rows) {
+            let to = to.from_row(rows.start);
+            layer.run(simd, rows, Output::Codes { scales, to });
+        }
+        return Ok(());
+    }
+    layer.through_buffer(simd, |rows, sums| {
+        let to = to.from_row(rows.start);
+        simd.vectorize(ToCodes {
+            sums,
+            width,
+            scales,
+            to,
+        });
+    });
+    Ok(())
+}
+
+pub(crate) fn forward_map<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsU8,
+    scales: &ChannelScales,
+    (residual, relu): (Residual<'_>, bool),
+    map: &mut [i16],
+    sink: &mut MapSink<'_>,
+) -> Result<(), KernelError> {
+    let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
+    let (row, channels) = (
+        geometry.out_width() * geometry.out_channels(),
+        geometry.out_channels(),
+    );
+    check_len("scales", channels, scales.channels())?;
+    check_len("map", geometry.out_len(), map.len())?;
+    if let Residual::Map(residual) = residual {
+        check_len("residual", map.len(), residual.len())?;
+    }
+    let low = if relu { 0 } else { i16::MIN };
+    if channels.is_multiple_of(S::LANES) {
+        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
+        for rows in row_ranges(geometry, unit_rows) {
+            let (first, part) = (rows.start, rows.start * row..rows.end * row);
+            let residual = match residual {
+                Residual::None => MapResidual::None,
+                Residual::InPlace => MapResidual::Own,
+                Residual::Map(residual) => MapResidual::Other(&residual[part.clone()]),
+            };
+            let output = Output::Map {
+                scales,
+                residual,
+                low,
+                map: &mut map[part.clone()],
+            };
+            layer.run(simd, rows, output);
+            sink(first, &map[part]);
+        }
+        return Ok(());
+    }
+    layer.through_buffer(simd, |rows, sums| {
+        let part = rows.start * row..rows.end * row;
+        let residual = match residual {
+            Residual::Map(residual) => Residual::Map(&residual[part.clone()]),
+            other => other,
+        };
+        simd.vectorize(ToMap {
+            sums,
+            scales,
+            residual,
+            relu,
+            map: &mut map[part.clone()],
+        });
+        sink(rows.start, &map[part]);
+    });
+    Ok(())
+}
+
+/// The output rows of one image, `unit_rows` at a time.
+fn row_ranges(geometry: &ConvGeometry, unit_rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let rows = geometry.out_height();
+    (0..rows)
+        .step_by(unit_rows)
+        .map(move |first| first..rows.min(first + unit_rows))
 }
 
 /// Calls `run` with the first row and room for the sums of each unit of output rows, as many as
@@ -184,6 +276,37 @@ impl<'a> Layer<'a> {
         })
     }
 
+    /// A layer that reads one image, padded already.
+    fn of_one_image<S: SimdU8>(
+        geometry: &'a ConvGeometry,
+        x: &'a [u8],
+        weights: &'a PackedWeightsU8,
+    ) -> Result<Self, KernelError> {
+        check_len("images of one call", 1, geometry.batch())?;
+        check::<S>(geometry, x, weights)?;
+        let layer = Self::new::<S>(geometry, x, 0, weights)?;
+        if layer.copied {
+            let [rows, columns] = geometry.padding();
+            check_len("padding", 0, rows + columns)?;
+            let channels = geometry.in_channels();
+            let whole = channels.next_multiple_of(S::GROUP);
+            check_len("input channels", whole, channels)?;
+        }
+        Ok(layer)
+    }
+
+    /// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
+    fn through_buffer<S: SimdU8>(&self, simd: S, mut finish: impl FnMut(Range<usize>, &[i32])) {
+        let row = self.geometry.out_width() * self.geometry.out_channels();
+        let unit_rows = (BUFFER / row).max(1);
+        let mut buffer = vec![0; row * unit_rows.min(self.geometry.out_height())];
+        for rows in row_ranges(self.geometry, unit_rows) {
+            let sums = &mut buffer[..rows.len() * row];
+            self.run(simd, rows.clone(), Output::Sums(sums));
+            finish(rows, sums);
+        }
+    }
+
     /// Computes the whole output, `unit_rows` rows at a time.
     pub(super) fn run_units<S: SimdU8>(
         &self,
@@ -193,15 +316,13 @@ impl<'a> Layer<'a> {
         threads: usize,
     ) {
         rows::run_units(self.geometry, y, unit_rows, threads, |first_row, y| {
-            self.run(simd, first_row, y);
+            let rows = y.len() / (self.geometry.out_width() * self.geometry.out_channels());
+            self.run(simd, first_row..first_row + rows, Output::Sums(y));
         });
     }
 
-    /// Computes the output rows from `first_row` on that `y` has room for.
-    fn run<S: SimdU8>(&self, simd: S, first_row: usize, y: &mut [i32]) {
-        let g = self.geometry;
-        let row_outputs = g.out_width() * g.out_channels();
-        let rows = first_row..first_row + y.len() / row_outputs;
+    /// Computes some output rows, for which `output` has room.
+    fn run<S: SimdU8>(&self, simd: S, rows: Range<usize>, output: Output<'_>) {
         SCRATCH.with_borrow_mut(
             |Scratch {
                  rows: padded,
@@ -216,13 +337,20 @@ impl<'a> Layer<'a> {
                     self.find_tops(rows, tops);
                     self.x
                 };
-                simd.vectorize(Unit::new(self.weights, &self.windows, x, tops, sums, y));
+                simd.vectorize(Unit::new(
+                    self.weights,
+                    &self.windows,
+                    x,
+                    tops,
+                    sums,
+                    output,
+                ));
             },
         );
     }
 
     /// Lists the rows of the input itself at which the windows of some output rows start.
-    fn find_tops(&self, rows: std::ops::Range<usize>, tops: &mut Vec<usize>) {
+    fn find_tops(&self, rows: Range<usize>, tops: &mut Vec<usize>) {
         let g = self.geometry;
         for row in rows {
             let (image, row) = (row / g.out_height(), row % g.out_height());
@@ -232,12 +360,7 @@ impl<'a> Layer<'a> {
 
     /// Copies the input rows that some output rows need, with their padding, and lists the
     /// rows of the copy at which their windows start.
-    fn pad_rows(
-        &self,
-        rows: std::ops::Range<usize>,
-        padded: &mut AlignedVec<u8>,
-        tops: &mut Vec<usize>,
-    ) {
+    fn pad_rows(&self, rows: Range<usize>, padded: &mut AlignedVec<u8>, tops: &mut Vec<usize>) {
         let g = self.geometry;
         let (stride, kernel_height) = (g.stride()[0], g.kernel()[0]);
         let mut needed = 0;

@@ -5,7 +5,7 @@ mod forward;
 pub(crate) mod generic;
 mod pack;
 pub(crate) mod pixels;
-mod rescale;
+pub(crate) mod rescale;
 pub(crate) mod simd;
 pub(crate) mod spin;
 mod tile;
@@ -26,6 +26,10 @@ use simd::SimdU8;
 /// Receives rows of sums as they are finished: the first row's number, and the sums
 /// `[rows][out_width][out_channels]`.
 pub type RowSink<'a> = dyn FnMut(usize, &[i32]) + 'a;
+
+/// Receives rows of a map as they are finished: the first row's number, and the values
+/// `[rows][out_width][out_channels]`.
+pub type MapSink<'a> = dyn FnMut(usize, &[i16]) + 'a;
 
 /// One implementation of the adder convolution on unsigned 8-bit codes for one instruction set.
 ///
@@ -87,6 +91,36 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         weights: &PackedWeightsU8,
         buffer: &mut [i32],
         sink: &mut RowSink<'_>,
+    ) -> Result<(), KernelError>;
+
+    /// As [`forward_rows`](Self::forward_rows) and [`rescale_to_codes`](Self::rescale_to_codes) in one.
+    ///
+    /// # Errors
+    /// As these.
+    fn forward_codes(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError>;
+
+    /// As [`forward_rows`](Self::forward_rows) and [`rescale_to_map`](Self::rescale_to_map) in one;
+    /// `finish` is the residual and whether there is a ReLU. Finished rows go to `sink`.
+    ///
+    /// # Errors
+    /// As these.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of one operation")]
+    fn forward_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+        finish: (Residual<'_>, bool),
+        map: &mut [i16],
+        sink: &mut MapSink<'_>,
     ) -> Result<(), KernelError>;
 
     /// The ordinary convolution Σ x·w of u8 pixels with i8 weights, exact, of one padded image whose
@@ -172,6 +206,30 @@ impl<S: SimdU8> AdderKernelU8 for S {
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError> {
         forward::forward_rows(*self, geometry, x, weights, buffer, sink)
+    }
+
+    fn forward_codes(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+        to: CodeRows<'_>,
+    ) -> Result<(), KernelError> {
+        forward::forward_codes(*self, geometry, x, weights, scales, to)
+    }
+
+    fn forward_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+        finish: (Residual<'_>, bool),
+        map: &mut [i16],
+        sink: &mut MapSink<'_>,
+    ) -> Result<(), KernelError> {
+        forward::forward_map(*self, geometry, x, weights, scales, finish, map, sink)
     }
 
     fn convolve_rows(

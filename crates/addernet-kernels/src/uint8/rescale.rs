@@ -54,6 +54,12 @@ impl ChannelScales {
         (self.multiplier[c], self.offset[c], self.shift[c])
     }
 
+    /// Multipliers, offsets and shifts from channel `c` on.
+    #[inline(always)]
+    pub(super) fn from(&self, c: usize) -> (&[i32], &[i32], &[u32]) {
+        (&self.multiplier[c..], &self.offset[c..], &self.shift[c..])
+    }
+
     /// z of one sum of channel `c`.
     #[inline(always)]
     fn scale(&self, c: usize, sum: i32) -> i32 {
@@ -127,7 +133,7 @@ pub struct CodeRange {
 impl CodeRange {
     /// The code of `q`; `PLAIN` if the factor is 1.
     #[inline(always)]
-    fn code<const PLAIN: bool>(self, q: i32) -> u8 {
+    pub(crate) fn code<const PLAIN: bool>(self, q: i32) -> u8 {
         let q = q.clamp(0, self.max.into());
         if PLAIN {
             q as u8
@@ -153,8 +159,22 @@ pub struct CodeRows<'a> {
 }
 
 impl CodeRows<'_> {
+    /// The rows from row `row` on.
+    pub(super) fn from_row(&mut self, row: usize) -> CodeRows<'_> {
+        CodeRows {
+            codes: self.codes,
+            start: self.start + row * self.row_pitch,
+            ..*self
+        }
+    }
+
     /// Checks that `rows` rows of `width` pixels lie inside the map.
-    fn check(&self, rows: usize, width: usize, channels: usize) -> Result<(), KernelError> {
+    pub(super) fn check(
+        &self,
+        rows: usize,
+        width: usize,
+        channels: usize,
+    ) -> Result<(), KernelError> {
         let last = [
             (rows.saturating_sub(1), self.row_pitch),
             (width.saturating_sub(1), self.pixel_pitch),

@@ -1,7 +1,10 @@
 //! What the tiling needs from an instruction set.
 #![allow(unsafe_code)]
 
-use super::{box_sum, pixels};
+use super::{
+    box_sum, pixels,
+    rescale::{ChannelScales, CodeRange},
+};
 use std::hint::black_box;
 
 /// Work that is compiled once per instruction set; see [`SimdU8::vectorize`].
@@ -13,6 +16,47 @@ pub(crate) trait Task {
     /// single instructions of the caller, which has the target features.
     fn run<S: SimdU8>(self, simd: S) -> Self::Output;
 }
+
+/// The fixed-point constants of a vector of output channels.
+#[derive(Clone, Copy)]
+pub(crate) struct Constants {
+    pub(crate) multiplier: *const i32,
+    pub(crate) offset: *const i32,
+    pub(crate) shift: *const u32,
+}
+
+impl Constants {
+    /// Those from `channel` on.
+    #[inline(always)]
+    pub(crate) fn of(scales: &ChannelScales, channel: usize) -> Self {
+        let (multiplier, offset, shift) = scales.from(channel);
+        Self {
+            multiplier: multiplier.as_ptr(),
+            offset: offset.as_ptr(),
+            shift: shift.as_ptr(),
+        }
+    }
+
+    /// The scaled sum of one lane.
+    ///
+    /// # Safety
+    /// The constants must be valid for reads of more than `lane` numbers.
+    #[inline(always)]
+    unsafe fn scale(self, lane: usize, sum: i32) -> i32 {
+        // SAFETY: the caller promises it.
+        let (multiplier, offset, shift) = unsafe {
+            (
+                *self.multiplier.add(lane),
+                *self.offset.add(lane),
+                *self.shift.add(lane),
+            )
+        };
+        sum.wrapping_mul(multiplier).wrapping_add(offset) >> (shift & 31)
+    }
+}
+
+/// No instruction set has longer vectors of sums.
+pub(crate) const MAX_LANES: usize = 16;
 
 /// Vectors of u8 codes and of their sums in one instruction set.
 ///
@@ -81,6 +125,54 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` must be valid for writes of that many numbers; it need not be aligned.
     unsafe fn store(self, to: *mut i32, sums: Self::Sums);
+
+    /// Scales a vector of sums and writes its codes.
+    ///
+    /// # Safety
+    /// `constants` must be valid for reads and `to` for writes of [`SimdU8::LANES`] numbers.
+    #[inline(always)]
+    unsafe fn store_codes(
+        self,
+        to: *mut u8,
+        sums: Self::Sums,
+        constants: Constants,
+        range: CodeRange,
+    ) {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: no vector has more lanes; the caller promises constants and codes.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), sums);
+            for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
+                *to.add(lane) = range.code::<false>(constants.scale(lane, sum));
+            }
+        }
+    }
+
+    /// Scales a vector of sums, adds the residual and writes the values, clamped to i16 from `low` on.
+    ///
+    /// # Safety
+    /// `constants` and `residual` must be valid for reads and `to` for writes of [`SimdU8::LANES`]
+    /// numbers.
+    #[inline(always)]
+    unsafe fn store_map(
+        self,
+        to: *mut i16,
+        sums: Self::Sums,
+        constants: Constants,
+        residual: Option<*const i16>,
+        low: i16,
+    ) {
+        let mut lanes = [0; MAX_LANES];
+        // SAFETY: no vector has more lanes; the caller promises constants, residual and values.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), sums);
+            for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
+                let added = residual.map_or(0, |residual| i32::from(*residual.add(lane)));
+                let value = constants.scale(lane, sum).wrapping_add(added);
+                *to.add(lane) = value.clamp(low.into(), i16::MAX.into()) as i16;
+            }
+        }
+    }
 
     /// The sums of products of each window and a block of 16 kernels of an ordinary convolution; `to`
     /// has room for all windows.

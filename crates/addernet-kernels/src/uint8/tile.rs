@@ -9,17 +9,91 @@
 use super::{
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
-    simd::{SimdU8, Task},
+    rescale::{ChannelScales, CodeRange, CodeRows},
+    simd::{Constants, MAX_LANES, SimdU8, Task},
 };
-
-/// No instruction set has longer vectors of sums.
-const MAX_LANES: usize = 16;
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
 const MAX_POINTERS: usize = 8;
 
 /// Kernel width of the sliding tiles.
 const WIDTH: usize = 3;
+
+/// What becomes of the sums of some output rows.
+pub(crate) enum Output<'a> {
+    /// They are stored, `[rows][windows.per_row][out_channels]`.
+    Sums(&'a mut [i32]),
+    /// They are scaled to codes.
+    Codes {
+        scales: &'a ChannelScales,
+        to: CodeRows<'a>,
+    },
+    /// They are scaled, added to a residual and clamped, from `low` on, to the values of a map
+    /// `[rows][windows.per_row][out_channels]`.
+    Map {
+        scales: &'a ChannelScales,
+        residual: MapResidual<'a>,
+        low: i16,
+        map: &'a mut [i16],
+    },
+}
+
+/// What is added to a map's values.
+#[derive(Clone, Copy)]
+pub(crate) enum MapResidual<'a> {
+    None,
+    /// The map's own old values.
+    Own,
+    /// As many others.
+    Other(&'a [i16]),
+}
+
+impl Output<'_> {
+    /// Panics unless `rows` rows of `width` pixels of `channels` fit, and, where sums are scaled, blocks of
+    /// `lanes` are whole.
+    fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
+        let len = rows * width * channels;
+        match self {
+            Output::Sums(y) => assert_eq!(y.len(), len),
+            Output::Codes { scales, to } => {
+                assert!(scales.channels() == channels && channels.is_multiple_of(lanes));
+                assert!(to.check(rows, width, channels).is_ok());
+            }
+            Output::Map {
+                scales,
+                residual,
+                map,
+                ..
+            } => {
+                assert!(scales.channels() == channels && channels.is_multiple_of(lanes));
+                assert_eq!(map.len(), len);
+                if let MapResidual::Other(other) = residual {
+                    assert_eq!(other.len(), len);
+                }
+            }
+        }
+    }
+
+    /// Where a pixel's first channel is.
+    #[inline(always)]
+    fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
+        match self {
+            Output::Codes { to, .. } => {
+                to.start + at.row * to.row_pitch + at.column * to.pixel_pitch
+            }
+            _ => (at.row * width + at.column) * channels,
+        }
+    }
+
+    /// From a pixel to the next in its row.
+    #[inline(always)]
+    fn step(&self, channels: usize) -> usize {
+        match self {
+            Output::Codes { to, .. } => to.pixel_pitch,
+            _ => channels,
+        }
+    }
+}
 
 /// Some output rows of one convolution, all their channels: the unit of work of one thread.
 pub(crate) struct Unit<'a> {
@@ -28,27 +102,24 @@ pub(crate) struct Unit<'a> {
     x: &'a [u8],
     rows: &'a [usize],
     sums: &'a mut BoxSums,
-    y: &'a mut [i32],
+    output: Output<'a>,
 }
 
 impl<'a> Unit<'a> {
-    /// `rows` are the input rows, in ascending order, at whose beginning the rows of windows start;
-    /// `y` is `[rows.len()][windows.per_row][out_channels]`.
+    /// `rows` are the input rows, in ascending order, at whose beginning the rows of windows start.
     ///
     /// # Panics
-    /// If a window reaches beyond `x` or `y` is of another length, which only a mistake in this
-    /// crate can cause.
+    /// If a window reaches beyond `x`, which only a mistake in this crate can cause.
     pub(crate) fn new(
         weights: &'a PackedWeightsU8,
         windows: &'a Windows,
         x: &'a [u8],
         rows: &'a [usize],
         sums: &'a mut BoxSums,
-        y: &'a mut [i32],
+        output: Output<'a>,
     ) -> Self {
-        let [out_channels, _, height, width] = weights.shape();
+        let [_, _, height, width] = weights.shape();
         assert_eq!(windows.size, [height, width]);
-        assert_eq!(y.len(), rows.len() * windows.per_row * out_channels);
         let columns = windows.lead + (windows.per_row - 1) * windows.stride + width;
         let len = (height - 1) * windows.row_len() + columns * windows.channels;
         assert!(
@@ -61,7 +132,7 @@ impl<'a> Unit<'a> {
             x,
             rows,
             sums,
-            y,
+            output,
         }
     }
 }
@@ -72,6 +143,13 @@ impl Task for Unit<'_> {
     #[inline(always)]
     fn run<S: SimdU8>(mut self, simd: S) {
         assert!(self.weights.layout() == Layout::of::<S>() && S::LANES <= MAX_LANES);
+        let out_channels = self.weights.shape()[0];
+        self.output.check(
+            self.rows.len(),
+            self.windows.per_row,
+            out_channels,
+            S::LANES,
+        );
         // A row of a kernel has as many codes as a row of its window.
         let row_codes = self.weights.row_vectors() * S::GROUP;
         assert_eq!(row_codes, self.windows.size[1] * self.windows.channels);
@@ -122,14 +200,14 @@ impl Unit<'_> {
             // Tiles of nearly equal size: 49 pixels are 7 tiles of 7, not 6 of 8 and 1 of 1.
             let pixels = (total - pixel).div_ceil(tiles - tile);
             match pixels {
-                1 => self.tile::<S, 1, B>(simd, block, pixel, &mut at),
-                2 => self.tile::<S, 2, B>(simd, block, pixel, &mut at),
-                3 => self.tile::<S, 3, B>(simd, block, pixel, &mut at),
-                4 => self.tile::<S, 4, B>(simd, block, pixel, &mut at),
-                5 => self.tile::<S, 5, B>(simd, block, pixel, &mut at),
-                6 => self.tile::<S, 6, B>(simd, block, pixel, &mut at),
-                7 => self.tile::<S, 7, B>(simd, block, pixel, &mut at),
-                _ => self.tile::<S, 8, B>(simd, block, pixel, &mut at),
+                1 => self.tile::<S, 1, B>(simd, block, &mut at),
+                2 => self.tile::<S, 2, B>(simd, block, &mut at),
+                3 => self.tile::<S, 3, B>(simd, block, &mut at),
+                4 => self.tile::<S, 4, B>(simd, block, &mut at),
+                5 => self.tile::<S, 5, B>(simd, block, &mut at),
+                6 => self.tile::<S, 6, B>(simd, block, &mut at),
+                7 => self.tile::<S, 7, B>(simd, block, &mut at),
+                _ => self.tile::<S, 8, B>(simd, block, &mut at),
             }
             pixel += pixels;
         }
@@ -167,10 +245,13 @@ impl Unit<'_> {
         }
         let (rows, x_stride) = (self.windows.size[0], self.windows.row_len());
         let mut at = self.operands::<S, P, B>(block);
-        let mut pixel = 0;
+        let channels = self.weights.shape()[0];
+        let step = self.output.step(channels);
         for row in 0..self.rows.len() {
             for column in (0..self.windows.per_row).step_by(P) {
-                let x = self.window(Position { row, column });
+                let position = Position { row, column };
+                let x = self.window(position);
+                let to = self.output.offset(position, self.windows.per_row, channels);
                 if S::MAX_IDENTITY {
                     let last = (P - 1) * STRIDE;
                     let sums = &self.sums.row(row)[column * STRIDE..][..=last];
@@ -182,9 +263,8 @@ impl Unit<'_> {
                 // blocks have this kernel's lanes.
                 unsafe {
                     let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at, rows, x_stride);
-                    self.store(simd, block, pixel, &sums);
+                    self.store(simd, block, |p| to + p * step, &sums);
                 }
-                pixel += P;
             }
         }
     }
@@ -195,16 +275,20 @@ impl Unit<'_> {
         &mut self,
         simd: S,
         block: usize,
-        pixel: usize,
         position: &mut Position,
     ) {
         if P > max_pixels::<S, B>().min(MAX_POINTERS) {
             return; // Never happens; the compiler sees that and leaves larger tiles out.
         }
         let mut x = [self.x.as_ptr(); P];
+        let mut to = [0; P];
         let mut at = self.operands::<S, P, B>(block);
+        let channels = self.weights.shape()[0];
         for p in 0..P {
             x[p] = self.window(*position);
+            to[p] = self
+                .output
+                .offset(*position, self.windows.per_row, channels);
             if S::MAX_IDENTITY {
                 let column = position.column * self.windows.stride;
                 at.x_sums[p] = &self.sums.row(position.row)[column];
@@ -226,7 +310,7 @@ impl Unit<'_> {
         // kernel's lanes.
         unsafe {
             let sums = accumulate::<S, P, B>(simd, x, at, rows);
-            self.store(simd, block, pixel, &sums);
+            self.store(simd, block, |p| to[p], &sums);
         }
     }
 
@@ -253,43 +337,83 @@ impl Unit<'_> {
         at
     }
 
-    /// Writes a tile's sums.
+    /// Writes what becomes of a tile's sums; pixel p's channels begin at `offset(p)`.
     ///
     /// # Safety
-    /// Blocks must have the kernel's lanes.
+    /// Blocks must have the kernel's lanes, `run` must have checked the output, and the offsets must be
+    /// those of pixels of the unit.
     #[inline(always)]
     unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
         &mut self,
         simd: S,
         block: usize,
-        pixel: usize,
+        offset: impl Fn(usize) -> usize,
         sums: &[[S::Sums; B]; P],
     ) {
         let out_channels = self.weights.shape()[0];
         let first = block * S::LANES;
-        let y = &mut self.y[pixel * out_channels + first..(pixel + P) * out_channels];
-        if first + B * S::LANES <= out_channels {
-            let mut y = y.as_mut_ptr();
-            for p in 0..P {
-                for b in 0..B {
-                    // SAFETY: `y` reaches from the tile's first channel to the end of its last
-                    // pixel, and every vector's channels exist.
-                    unsafe { simd.store(y.add(b * S::LANES), sums[p][b]) };
-                }
-                y = y.wrapping_add(out_channels);
-            }
-        } else {
-            let mut lanes = [[[0; MAX_LANES]; B]; P];
-            for p in 0..P {
-                for b in 0..B {
-                    // SAFETY: no vector has more than MAX_LANES lanes.
-                    unsafe { simd.store(lanes[p][b].as_mut_ptr(), sums[p][b]) };
+        match &mut self.output {
+            Output::Sums(y) if first + B * S::LANES <= out_channels => {
+                let y = y.as_mut_ptr().wrapping_add(first);
+                for p in 0..P {
+                    for b in 0..B {
+                        // SAFETY: the pixel and all of the vector's channels are inside the output.
+                        unsafe { simd.store(y.add(offset(p) + b * S::LANES), sums[p][b]) };
+                    }
                 }
             }
-            for (y, lanes) in y.chunks_mut(out_channels).zip(&lanes) {
-                for (b, lanes) in lanes.iter().enumerate() {
-                    let channels = S::LANES.min(out_channels - first - b * S::LANES);
-                    copy_lanes(&mut y[b * S::LANES..][..channels], lanes);
+            Output::Sums(y) => {
+                for p in 0..P {
+                    for b in 0..B {
+                        let mut lanes = [0; MAX_LANES];
+                        // SAFETY: no vector has more than MAX_LANES lanes.
+                        unsafe { simd.store(lanes.as_mut_ptr(), sums[p][b]) };
+                        let channel = first + b * S::LANES;
+                        let channels = S::LANES.min(out_channels - channel);
+                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
+                    }
+                }
+            }
+            Output::Codes { scales, to } => {
+                let codes = to.codes.as_mut_ptr();
+                let range: CodeRange = to.range;
+                for b in 0..B {
+                    let channel = first + b * S::LANES;
+                    let constants = Constants::of(scales, channel);
+                    for p in 0..P {
+                        // SAFETY: `check` found that blocks are whole, so that constants and codes of all
+                        // lanes are there.
+                        unsafe {
+                            let to = codes.add(offset(p) + channel);
+                            simd.store_codes(to, sums[p][b], constants, range);
+                        }
+                    }
+                }
+            }
+            Output::Map {
+                scales,
+                residual,
+                low,
+                map,
+            } => {
+                let own = map.as_mut_ptr();
+                let residual = match residual {
+                    MapResidual::None => None,
+                    MapResidual::Own => Some(own.cast_const()),
+                    MapResidual::Other(other) => Some(other.as_ptr()),
+                };
+                for b in 0..B {
+                    let channel = first + b * S::LANES;
+                    let constants = Constants::of(scales, channel);
+                    for p in 0..P {
+                        let at = offset(p) + channel;
+                        // SAFETY: `check` found that blocks are whole, so that constants and values of all
+                        // lanes are there.
+                        unsafe {
+                            let residual = residual.map(|residual| residual.add(at));
+                            simd.store_map(own.add(at), sums[p][b], constants, residual, *low);
+                        }
+                    }
                 }
             }
         }

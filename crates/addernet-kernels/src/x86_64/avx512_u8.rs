@@ -4,7 +4,8 @@
 
 use crate::uint8::{
     box_sum, pixels,
-    simd::{SimdU8, Task},
+    rescale::CodeRange,
+    simd::{Constants, SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
 
@@ -169,6 +170,47 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    unsafe fn store_codes(
+        self,
+        to: *mut u8,
+        sums: __m512i,
+        constants: Constants,
+        range: CodeRange,
+    ) {
+        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each and 16 codes.
+        unsafe {
+            let z = _mm512_max_epi32(scale(sums, constants), _mm512_setzero_si512());
+            let mut q = _mm512_min_epi32(z, _mm512_set1_epi32(range.max.into()));
+            if range.factor != 1 {
+                q = _mm512_mullo_epi32(q, _mm512_set1_epi32(range.factor.into()));
+            }
+            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(q));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_map(
+        self,
+        to: *mut i16,
+        sums: __m512i,
+        constants: Constants,
+        residual: Option<*const i16>,
+        low: i16,
+    ) {
+        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each, 16 residuals and 16
+        // values.
+        unsafe {
+            let mut z = scale(sums, constants);
+            if let Some(residual) = residual {
+                let residual = _mm256_loadu_si256(residual.cast());
+                z = _mm512_add_epi32(z, _mm512_cvtepi16_epi32(residual));
+            }
+            let z = _mm512_max_epi32(z, _mm512_set1_epi32(low.into()));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(z));
+        }
+    }
+
+    #[inline(always)]
     fn forget(self, codes: &mut __m512i) {
         // SAFETY: the token proves AVX-512F.
         *codes = unsafe { hide(*codes) };
@@ -182,6 +224,25 @@ impl SimdU8 for Avx512Vnni {
         // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
         unsafe { inner(self, task) }
     }
+}
+
+/// (s · multiplier + offset) >> shift in 16 lanes.
+///
+/// # Safety
+/// The constants must be valid for reads of 16 numbers each.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn scale(sums: __m512i, constants: Constants) -> __m512i {
+    // SAFETY: the caller promises 16 readable numbers each.
+    let (multiplier, offset, shift) = unsafe {
+        (
+            _mm512_loadu_si512(constants.multiplier.cast()),
+            _mm512_loadu_si512(constants.offset.cast()),
+            _mm512_loadu_si512(constants.shift.cast()),
+        )
+    };
+    let product = _mm512_add_epi32(_mm512_mullo_epi32(sums, multiplier), offset);
+    _mm512_srav_epi32(product, shift)
 }
 
 /// The products of `P` windows from `first` on with a block of 16 kernels.
