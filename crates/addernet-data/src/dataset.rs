@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::cifar::{self, CIFAR10_CLASSES, CIFAR100_CLASSES, CifarVariant};
+use crate::cifar::{self, CifarVariant};
 use crate::error::DataError;
 use crate::imagefolder::ImageFolder;
 use crate::kind::{DatasetKind, Split};
-use crate::mnist::{self, FASHION_MNIST_CLASSES, MNIST_CLASSES};
-use crate::shapes::{SHAPES_CLASSES, Shapes};
+use crate::mnist;
+use crate::shapes::Shapes;
 
 /// How to open a data set; the defaults are the published evaluation settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,9 +95,9 @@ impl Dataset {
     }
 
     fn cifar(kind: DatasetKind, data_dir: &Path, split: Split) -> Result<Dataset, DataError> {
-        let (variant, names): (_, &[&str]) = match kind {
-            DatasetKind::Cifar10 => (CifarVariant::Cifar10, &CIFAR10_CLASSES),
-            _ => (CifarVariant::Cifar100, &CIFAR100_CLASSES),
+        let variant = match kind {
+            DatasetKind::Cifar10 => CifarVariant::Cifar10,
+            _ => CifarVariant::Cifar100,
         };
         let (dir, samples) = cifar::open(variant, data_dir, split)?;
         Ok(Dataset {
@@ -105,7 +105,7 @@ impl Dataset {
             split,
             dir: Some(dir),
             image_shape: [cifar::SIDE, cifar::SIDE, 3],
-            class_names: owned(names),
+            class_names: owned(kind.class_names()),
             labels: samples.labels,
             images: Images::Memory(samples.images),
         })
@@ -113,16 +113,12 @@ impl Dataset {
 
     fn mnist(kind: DatasetKind, data_dir: &Path, split: Split) -> Result<Dataset, DataError> {
         let grey = mnist::open(kind, data_dir, split)?;
-        let names = match kind {
-            DatasetKind::Mnist => MNIST_CLASSES,
-            _ => FASHION_MNIST_CLASSES,
-        };
         Ok(Dataset {
             kind,
             split,
             dir: Some(grey.dir),
             image_shape: [grey.height, grey.width, 1],
-            class_names: owned(&names),
+            class_names: owned(kind.class_names()),
             labels: grey.labels,
             images: Images::Memory(grey.images),
         })
@@ -165,7 +161,7 @@ impl Dataset {
             split,
             dir: None,
             image_shape: shapes.image_shape(),
-            class_names: owned(&SHAPES_CLASSES),
+            class_names: owned(DatasetKind::Shapes.class_names()),
             labels,
             images: Images::Shapes(shapes),
         })

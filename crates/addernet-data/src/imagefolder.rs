@@ -1,10 +1,12 @@
 //! Image folders in the layout of torchvision's `ImageFolder`: one sub-folder per class.
 
 mod decode;
+mod fit;
 
 use std::path::{Path, PathBuf};
 
 pub use decode::load_image;
+pub use fit::{default_resize, load_image_for};
 use walkdir::WalkDir;
 
 use crate::error::DataError;
@@ -143,8 +145,25 @@ fn sub_folders(dir: &Path) -> Result<Vec<std::ffi::OsString>, DataError> {
     Ok(names)
 }
 
-/// The images anywhere below a folder, sorted by folder and then by name, as torchvision does.
+/// The images of a class: those of [`image_files`], which must all be readable.
 fn images_below(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let files = image_files(folder)?;
+    let is_unsupported = |path: &&PathBuf| UNSUPPORTED.contains(&&*extension(path));
+    match files.iter().find(is_unsupported) {
+        Some(path) => Err(DataError::Layout {
+            path: path.clone(),
+            problem: "TIFF images cannot be read, convert it to PNG".to_owned(),
+        }),
+        None => Ok(files),
+    }
+}
+
+/// The files anywhere below a folder that are images by their ending (JPEG, PNG, BMP, PNM, WebP, and TIFF,
+/// which [`load_image`] refuses), sorted by folder and then by name, as torchvision does.
+///
+/// # Errors
+/// [`DataError::Io`] if a folder cannot be listed.
+pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut files = Vec::new();
     for entry in WalkDir::new(folder).follow_links(true) {
         let entry = entry.map_err(|e| {
@@ -158,26 +177,21 @@ fn images_below(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
                 source,
             }
         })?;
-        let extension = entry
-            .path()
-            .extension()
-            .map(|e| e.to_string_lossy().to_ascii_lowercase());
-        let Some(extension) = extension.filter(|_| entry.file_type().is_file()) else {
-            continue;
-        };
-        if UNSUPPORTED.contains(&&*extension) {
-            let problem = "TIFF images cannot be read, convert it to PNG".to_owned();
-            return Err(DataError::Layout {
-                path: entry.into_path(),
-                problem,
-            });
-        }
-        if EXTENSIONS.contains(&&*extension) {
+        let extension = extension(entry.path());
+        let is_image = EXTENSIONS.iter().chain(&UNSUPPORTED).any(|e| *e == extension);
+        if is_image && entry.file_type().is_file() {
             files.push(entry.into_path());
         }
     }
     files.sort_by(|a, b| (a.parent(), a.file_name()).cmp(&(b.parent(), b.file_name())));
     Ok(files)
+}
+
+/// A file name's ending in lower case, without the dot.
+fn extension(path: &Path) -> String {
+    path.extension()
+        .map(|e| e.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

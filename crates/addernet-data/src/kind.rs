@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cifar::{CIFAR10_CLASSES, CIFAR100_CLASSES};
 use crate::error::DataError;
+use crate::mnist::{FASHION_MNIST_CLASSES, MNIST_CLASSES};
+use crate::shapes::SHAPES_CLASSES;
 
 /// The data sets, by the names the command line uses.
 ///
@@ -65,6 +68,22 @@ impl DatasetKind {
     /// Whether the data set is published at a fixed address (`addernet download`).
     pub fn downloadable(self) -> bool {
         !matches!(self, DatasetKind::ImageFolder | DatasetKind::Shapes)
+    }
+
+    /// The names of the classes in label order; none for image folders, whose sub-folders name them.
+    ///
+    /// ```
+    /// assert_eq!(addernet_data::DatasetKind::Cifar10.class_names()[3], "cat");
+    /// ```
+    pub fn class_names(self) -> &'static [&'static str] {
+        match self {
+            DatasetKind::Cifar10 => &CIFAR10_CLASSES,
+            DatasetKind::Cifar100 => &CIFAR100_CLASSES,
+            DatasetKind::Mnist => &MNIST_CLASSES,
+            DatasetKind::FashionMnist => &FASHION_MNIST_CLASSES,
+            DatasetKind::ImageFolder => &[],
+            DatasetKind::Shapes => &SHAPES_CLASSES,
+        }
     }
 
     /// Colour channels of an image: 1 for the MNIST family, else 3 (RGB).

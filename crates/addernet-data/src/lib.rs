@@ -48,7 +48,7 @@ mod transform;
 pub use augmentation::Augmentation;
 pub use dataset::{Dataset, OpenOptions};
 pub use error::DataError;
-pub use imagefolder::load_image;
+pub use imagefolder::{default_resize, image_files, load_image, load_image_for};
 pub use kind::{DatasetKind, Split};
 pub use loader::{Batch, Batches, batches};
 pub use normalization::Normalization;

@@ -1,5 +1,7 @@
 //! The facade's error type.
 
+use std::path::PathBuf;
+
 use addernet_data::{DataError, DatasetKind};
 use addernet_engine::EngineError;
 use addernet_graph::GraphError;
@@ -70,6 +72,30 @@ pub enum Error {
         dataset: DatasetKind,
         /// ` (path)` where each image is a file, else empty.
         file: String,
+    },
+    /// An image's pixels or its normalisation do not fit the network.
+    #[error(
+        "the network `{graph}` takes images of {input} (height x width x channels), but {pixels} pixel \
+         values and the normalisation of {channels} channel(s) were given"
+    )]
+    Pixels {
+        /// The graph's name.
+        graph: String,
+        /// What the graph takes.
+        input: String,
+        /// Number of values given.
+        pixels: usize,
+        /// Number of channels that the normalisation has.
+        channels: usize,
+    },
+    /// A network gave NaN or an infinity for an image file.
+    #[error(
+        "{}: the network's logits are not finite; the model is damaged, or was trained with another \
+         normalisation of the images", path.display()
+    )]
+    NonFinitePrediction {
+        /// The file.
+        path: PathBuf,
     },
     /// There is nothing to evaluate.
     #[error("no image to evaluate: ask for at least one")]

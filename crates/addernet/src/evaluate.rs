@@ -4,13 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use addernet_engine::Engine;
-use addernet_graph::{Executor, Graph};
+use addernet_graph::{Executor, Graph, Preprocessing};
 use addernet_quant::Simulator;
 use ndarray::{Array2, Array4, ArrayView1, Axis};
 use serde::Serialize;
 
 use crate::error::Error;
 use crate::images::Images;
+use crate::predict::Prediction;
 use crate::progress::{Progress, Stage};
 
 /// Something that gives logits for images.
@@ -23,6 +24,30 @@ pub trait Classifier: Sync {
     /// # Errors
     /// If the images do not fit the network.
     fn logits(&self, images: Array4<f32>) -> Result<Array2<f32>, Error>;
+
+    /// Logits of one image's pixels (H,W,C), of which `preprocessing` says how they are normalised.
+    ///
+    /// # Errors
+    /// If the pixels or the channels of `preprocessing` do not fit the network.
+    fn classify(&self, pixels: &[u8], preprocessing: &Preprocessing) -> Result<Prediction, Error> {
+        let input = self.graph().input_shape();
+        let Preprocessing { mean, std } = preprocessing;
+        if pixels.len() != input.values() || [mean.len(), std.len()] != [input.channels; 2] {
+            return Err(Error::Pixels {
+                graph: self.graph().name().to_owned(),
+                input: input.to_string(),
+                pixels: pixels.len(),
+                channels: mean.len(),
+            });
+        }
+        let shape = (1, input.height, input.width, input.channels);
+        let image = Array4::from_shape_fn(shape, |(_, y, x, c)| {
+            let pixel = pixels[(y * input.width + x) * input.channels + c];
+            (f32::from(pixel) / 255.0 - mean[c]) / std[c]
+        });
+        let logits = self.logits(image)?;
+        Ok(Prediction::new(logits.iter().map(|&v| v.into()).collect()))
+    }
 }
 
 impl Classifier for Executor<'_> {
@@ -61,6 +86,13 @@ impl Classifier for Engine {
             .zip(values)
             .for_each(|(to, value)| *to = value);
         Ok(rows)
+    }
+
+    /// The model's own preprocessing is part of its integers; `preprocessing` is not looked at.
+    fn classify(&self, pixels: &[u8], _: &Preprocessing) -> Result<Prediction, Error> {
+        let logits = self.run(pixels)?;
+        let real = |&v: &i32| f64::from(v) * logits.scale();
+        Ok(Prediction::new(logits.values().iter().map(real).collect()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use addernet_data::{
     Augmentation, Batches, DataError, Dataset, DatasetKind, Normalization, OpenOptions, Split,
-    Transform, batches, sequential_indices,
+    Transform, batches, default_resize, sequential_indices,
 };
 use addernet_graph::{FeatureShape, Model, ModelInfo, Preprocessing};
 
@@ -124,13 +124,10 @@ impl Images {
     }
 }
 
-/// The published evaluation of ImageNet resizes to 256 and cuts out 224; other input sizes keep that
-/// proportion.
 fn folder_options(input: FeatureShape, resize: Option<u32>) -> OpenOptions {
     let crop = u32::try_from(input.height.min(input.width)).unwrap_or(u32::MAX);
-    let proportional = (f64::from(crop) * 256.0 / 224.0).round() as u32;
     OpenOptions {
-        resize: resize.unwrap_or(proportional),
+        resize: resize.unwrap_or(default_resize(crop)),
         crop,
         ..OpenOptions::default()
     }

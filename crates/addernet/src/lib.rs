@@ -7,10 +7,11 @@
 //! - [`evaluate`](evaluate()) measures the accuracy of a [`Classifier`] on [`Images`];
 //! - [`quantize`](quantize()) is the whole post-training quantization, from training images to a
 //!   [`QuantizedModel`];
+//! - [`predict`](predict()) classifies image files; [`Engine`] runs a quantized model on integers alone;
 //! - [`inspect`](inspect()) reports on every adder layer.
 //!
 //! The command `addernet` is these functions behind flags. What they are made of is in
-//! [`kernels`], [`graph`], [`data`] and [`quant`].
+//! [`kernels`], [`graph`], [`data`], [`quant`] and [`engine`].
 //!
 //! ```no_run
 //! use addernet::{AnyModel, DatasetKind, Executor, Images, ImportOptions, Split, evaluate};
@@ -30,6 +31,7 @@ mod error;
 mod evaluate;
 mod images;
 mod inspect;
+mod predict;
 mod progress;
 mod quantize;
 #[cfg(test)]
@@ -54,9 +56,10 @@ pub use error::Error;
 pub use evaluate::{Accuracy, Classifier, Evaluation, evaluate};
 pub use images::Images;
 pub use inspect::{
-    ActivationReport, BiasReport, LayerReport, ModelReport, QuantizationReport, WeightShares,
+    ActivationReport, BiasReport, HeadroomReport, LayerReport, ModelReport, QuantizationReport, WeightShares,
     inspect,
 };
+pub use predict::{ClassScore, Prediction, load_pixels, predict};
 pub use progress::{Progress, Stage};
 pub use quantize::{
     CALIBRATION_BATCH, MethodSettings, Quantization, QuantizeOptions, observe, quantize,

@@ -9,6 +9,8 @@ pub enum Stage {
     BnReestimation,
     /// Accuracy is measured.
     Evaluation,
+    /// Image files are classified.
+    Prediction,
 }
 
 /// Is told about the progress of long work, from any thread.

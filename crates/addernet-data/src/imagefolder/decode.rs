@@ -56,7 +56,7 @@ pub fn load_image(path: &Path, resize: u32, crop: u32) -> Result<Vec<u8>, DataEr
     })
 }
 
-fn decode(path: &Path) -> Result<RgbImage, DataError> {
+pub(super) fn decode(path: &Path) -> Result<RgbImage, DataError> {
     let failed = |problem: String| DataError::Image {
         path: path.to_path_buf(),
         problem,
@@ -83,7 +83,7 @@ fn decode(path: &Path) -> Result<RgbImage, DataError> {
 
 /// Only the pixels inside the crop are computed: each side is resized on its own, so cutting first and
 /// resizing the piece gives the same, and a thin image does not grow into a huge one.
-fn resize_and_crop(image: &RgbImage, resize: u32, crop: u32) -> Result<Vec<u8>, String> {
+pub(super) fn resize_and_crop(image: &RgbImage, resize: u32, crop: u32) -> Result<Vec<u8>, String> {
     let (width, height) = image.dimensions();
     let shorter = width.min(height);
     if shorter == 0 {

@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use addernet::{
-    Accuracy, AnyModel, Classifier, DatasetKind, Executor, Simulator, Split, evaluate, kernels,
-};
+use addernet::{Accuracy, DatasetKind, Split, evaluate};
 use anyhow::{Context, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ndarray::Array2;
 use serde::Serialize;
 
 use super::args::{DataArgs, ModelArgs, RunArgs, count, split};
+use super::engine::{Engine, EngineArgs};
 use super::output;
 use super::progress::Bars;
 
@@ -25,8 +24,7 @@ Examples:
 ///
 /// Runs every image of a split through the network and reports how often the label has the largest
 /// logit (top-1), is among the five largest (top-5), and the mean cross-entropy. Float models run in
-/// floating point; quantized ones are simulated: all adder layers compute the very integers that they
-/// would on integer hardware.
+/// floating point, quantized ones on integers alone, from the pixels to the logits.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EvalArgs {
@@ -44,9 +42,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "N", value_parser = count(1))]
     limit: Option<usize>,
 
-    /// How to run the network [default: simulated for quantized models, else float]
-    #[arg(long, value_name = "NAME")]
-    engine: Option<Engine>,
+    #[command(flatten)]
+    engine: EngineArgs,
 
     /// Also write the logits to FILE, a safetensors file with the tensor `logits` (images x classes)
     #[arg(long, value_name = "FILE")]
@@ -54,17 +51,6 @@ pub(crate) struct EvalArgs {
 
     #[command(flatten)]
     run: RunArgs,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Engine {
-    /// Floating point; of a quantized model, the weights that its codes stand for
-    Float,
-    /// The integers of a quantized model's adder layers, computed on the float operator; all else is float
-    Simulated,
-    /// A quantized model on integers alone, from the pixels to the logits
-    Integer,
 }
 
 /// The JSON object.
@@ -93,37 +79,12 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         }
     }
     let model = args.model.open()?;
-    let engine = match (args.engine, &model) {
-        (Some(Engine::Simulated | Engine::Integer), AnyModel::Float(_)) => bail!(
-            "{}: holds a float model, which has no integers to run; quantize it first: addernet \
-             quantize {0} --bits 4 …",
-            args.model.model.display()
-        ),
-        (Some(engine), _) => engine,
-        (None, AnyModel::Float(_)) => Engine::Float,
-        (None, AnyModel::Quantized(_)) => Engine::Simulated,
-    };
+    let engine = args.engine.choose(&args.model.model, &model)?;
     let images = args
         .data
         .place
         .open(args.data.dataset, model.float(), args.split)?;
-    let (classifier, kernel): (Box<dyn Classifier>, _) = match (engine, &model) {
-        (Engine::Simulated, AnyModel::Quantized(quantized)) => (
-            Box::new(Simulator::new(quantized, runtime.kernel)?),
-            runtime.kernel.name(),
-        ),
-        (Engine::Integer, AnyModel::Quantized(quantized)) => {
-            let kernel = kernels::select_u8(args.run.kernel.as_deref())?;
-            (
-                Box::new(addernet::Engine::new(quantized, kernel)?),
-                kernel.name(),
-            )
-        }
-        _ => (
-            Box::new(Executor::new(model.float(), runtime.kernel)?),
-            runtime.kernel.name(),
-        ),
-    };
+    let (classifier, kernel) = engine.start(&model, &args.run, &runtime)?;
     let evaluation = evaluate(
         &*classifier,
         &images,
@@ -175,15 +136,10 @@ impl std::fmt::Display for Report<'_> {
             self.dataset,
             self.split
         )?;
-        let engine = match self.engine {
-            Engine::Float => "float",
-            Engine::Simulated => "simulated",
-            Engine::Integer => "integer",
-        };
         writeln!(
             f,
-            "engine    {engine}, {} kernel, {} thread(s)",
-            self.kernel, self.threads
+            "engine    {}, {} kernel, {} thread(s)",
+            self.engine, self.kernel, self.threads
         )?;
         write!(f, "time      {:.2} s", self.seconds)
     }

@@ -3,10 +3,12 @@
 mod args;
 mod bench;
 mod download;
+mod engine;
 mod eval;
 mod inspect;
 mod interrupt;
 mod output;
+mod predict;
 mod progress;
 mod quantize;
 mod table;
@@ -23,6 +25,7 @@ Examples:
   addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
     -o q4.safetensors
   addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
+  addernet predict q4.safetensors photo.png
   addernet inspect q4.safetensors
 
 MODEL is a PyTorch checkpoint (.pth, .pt; nothing in it is executed), a safetensors state dict, or a model file of this program.
@@ -43,6 +46,7 @@ struct Cli {
 enum Verb {
     Eval(eval::EvalArgs),
     Quantize(quantize::QuantizeArgs),
+    Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
     Download(download::DownloadArgs),
     Bench(bench::BenchArgs),
@@ -54,6 +58,7 @@ pub(crate) fn main() -> ExitCode {
     let result = interrupt::install().and_then(|()| match cli.verb {
         Verb::Eval(args) => eval::run(&args),
         Verb::Quantize(args) => quantize::run(&args),
+        Verb::Predict(args) => predict::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Download(args) => download::run(&args),
         Verb::Bench(args) => bench::run(&args),
@@ -63,7 +68,7 @@ pub(crate) fn main() -> ExitCode {
         // Whoever reads the output has seen enough (`addernet inspect … | head`).
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("addernet: error: {}", output::one_line(&error));
+            output::error(&error);
             ExitCode::FAILURE
         }
     }

@@ -28,6 +28,11 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// Reports an error, in one line on standard error.
+pub(crate) fn error(error: &anyhow::Error) {
+    eprintln!("addernet: error: {}", one_line(error));
+}
+
 /// An error with its causes, each named once, in one line.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();

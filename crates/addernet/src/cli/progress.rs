@@ -38,6 +38,7 @@ impl Progress for Bars {
             Stage::Calibration => "calibrating",
             Stage::BnReestimation => "re-estimating BN",
             Stage::Evaluation => "evaluating",
+            Stage::Prediction => "predicting",
         };
         let bar = ProgressBar::new(images as u64).with_style(style("{pos}/{len} images"));
         bar.set_message(format!("{name} {}", self.subject).trim_end().to_owned());
