@@ -21,11 +21,17 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// i32 arithmetic; what is left out at the end leaves room for a residual to be added.
+    /// i32 arithmetic.
     pub(crate) const NARROW: Self = Self {
         multiplier: i32::MAX as i64,
-        value: i32::MAX as i64 - (1 << 16),
+        value: i32::MAX as i64,
         shift: 31,
+    };
+    /// Codes of a map: see [`addernet_kernels::CodeScale`].
+    pub(crate) const CODES: Self = Self {
+        multiplier: i16::MAX as i64,
+        value: i32::MAX as i64,
+        shift: 29,
     };
     /// i64 arithmetic with multipliers of 32 bits.
     pub(crate) const WIDE: Self = Self {

@@ -146,6 +146,7 @@ pub(crate) struct Adder {
 /// The kernels that share a scale.
 #[derive(Clone, Debug)]
 pub(crate) struct AdderGroup {
+    /// Codes with at least the window's padding around them.
     pub(crate) input: CodesId,
     /// Output channels, rising.
     pub(crate) channels: Vec<usize>,
@@ -159,7 +160,7 @@ pub(crate) struct AdderGroup {
 #[derive(Clone, Debug)]
 pub(crate) enum Finish {
     /// They become codes at once: nothing else reads them.
-    Codes(Vec<SumCodes>),
+    Codes(SumCodes),
     /// They become a map.
     Map {
         scales: ChannelScales,
@@ -264,8 +265,9 @@ impl CodesLayout {
         self.padded()[1] * self.pixel()
     }
 
-    /// Where the first pixel inside the border is.
-    pub(crate) fn start(&self) -> usize {
-        self.padding[0] * self.row_pitch() + self.padding[1] * self.pixel()
+    /// Where the first pixel inside a border of `padding`, no more than there is, begins.
+    pub(crate) fn start(&self, padding: [usize; 2]) -> usize {
+        let [above, left] = [0, 1].map(|axis| self.padding[axis] - padding[axis]);
+        above * self.row_pitch() + left * self.pixel()
     }
 }

@@ -196,15 +196,12 @@ impl State<'_> {
 
     fn finish(&mut self, finish: &Finish, sums: &Plane) -> Option<()> {
         match finish {
-            Finish::Codes(all) => {
-                for SumCodes {
-                    codes,
-                    scales,
-                    range,
-                } in all
-                {
-                    self.codes[*codes] = Some(sums.map(|c, s| code(*range, scaled(scales, c, s))));
-                }
+            Finish::Codes(SumCodes {
+                codes,
+                scales,
+                range,
+            }) => {
+                self.codes[*codes] = Some(sums.map(|c, s| code(*range, scaled(scales, c, s))));
             }
             Finish::Map {
                 scales,
@@ -213,7 +210,7 @@ impl State<'_> {
                 map,
                 codes,
             } => {
-                let mut values = sums.map(|c, s| scaled(scales, c, s)).values;
+                let mut values = sums.map(|c, s| to_i16(scaled(scales, c, s))).values;
                 if let Some(residual) = residual {
                     let residual = self.maps[*residual].as_ref()?;
                     values
@@ -243,7 +240,9 @@ impl State<'_> {
         } in all
         {
             let value = |_, v: i64| {
-                let q = (v * i64::from(scale.multiplier) + i64::from(scale.offset)) >> scale.shift;
+                let half = 1 << (scale.shift() - 1);
+                let q = (v * i64::from(scale.multiplier()) + half) >> scale.shift();
+                let q = q + i64::from(scale.zero());
                 code(*range, q)
             };
             self.codes[*codes] = Some(self.maps[from].as_ref()?.map(value));

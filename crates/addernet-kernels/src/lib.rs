@@ -60,6 +60,6 @@ pub use error::KernelError;
 pub use fp32::{AdderKernelF32, PackedWeightsF32};
 pub use geometry::ConvGeometry;
 pub use uint8::{
-    AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, MapSink, PIXEL_GROUP,
-    PackedWeightsI8, PackedWeightsU8, Residual, RowSink,
+    AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, FoldedScales, MapCodes,
+    MapOutput, PIXEL_GROUP, PackedWeightsI8, PackedWeightsU8, Residual, RowSink,
 };

@@ -11,7 +11,7 @@ pub(super) fn copy_pixels(pixels: &[u8], layout: &CodesLayout, codes: &mut [u8])
     let channels = layout.shape.channels;
     let rows = pixels.chunks_exact(layout.shape.width * channels);
     for (row, from) in rows.enumerate() {
-        let start = layout.start() + row * layout.row_pitch();
+        let start = layout.start([0, 0]) + row * layout.row_pitch();
         let to = &mut codes[start..start + layout.shape.width * layout.pixel()];
         if let (3, 4) = (channels, layout.pixel()) {
             for (from, to) in from

@@ -2,12 +2,12 @@
 //! threads.
 
 use super::{
-    MapSink, RowSink,
+    RowSink,
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
-    rescale::{ChannelScales, CodeRows, Residual, ToCodes, ToMap},
+    rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
-    tile::{MapResidual, Output, Unit},
+    tile::{Output, Unit},
 };
 use crate::{
     ConvGeometry, KernelError,
@@ -80,31 +80,41 @@ pub(crate) fn forward_codes<S: SimdU8>(
     geometry: &ConvGeometry,
     x: &[u8],
     weights: &PackedWeightsU8,
-    scales: &ChannelScales,
+    scales: &FoldedScales,
     mut to: CodeRows<'_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
     let (width, channels) = (geometry.out_width(), geometry.out_channels());
-    check_len("scales", channels, scales.channels())?;
+    check_len("scales", channels, scales.plain.channels())?;
     to.check(geometry.out_height(), width, channels)?;
     if channels.is_multiple_of(S::LANES) {
-        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
-        for rows in row_ranges(geometry, unit_rows) {
-            let to = to.from_row(rows.start);
+        for rows in layer.units() {
+            let (scales, to) = (&scales.folded, to.starting_at(rows.start));
             layer.run(simd, rows, Output::Codes { scales, to });
         }
         return Ok(());
     }
     layer.through_buffer(simd, |rows, sums| {
-        let to = to.from_row(rows.start);
         simd.vectorize(ToCodes {
             sums,
             width,
-            scales,
-            to,
+            scales: &scales.plain,
+            to: to.starting_at(rows.start),
         });
     });
     Ok(())
+}
+
+/// What becomes of a layer's scaled sums.
+pub struct MapOutput<'a, 'c> {
+    /// What is added to them.
+    pub residual: Residual<'a>,
+    /// Whether they go through a ReLU then.
+    pub relu: bool,
+    /// Where they go, `[out_height][out_width][out_channels]`.
+    pub map: &'a mut [i16],
+    /// The codes that they become as well.
+    pub codes: &'a mut [MapCodes<'c>],
 }
 
 pub(crate) fn forward_map<S: SimdU8>(
@@ -112,56 +122,60 @@ pub(crate) fn forward_map<S: SimdU8>(
     geometry: &ConvGeometry,
     x: &[u8],
     weights: &PackedWeightsU8,
-    scales: &ChannelScales,
-    (residual, relu): (Residual<'_>, bool),
-    map: &mut [i16],
-    sink: &mut MapSink<'_>,
+    scales: &FoldedScales,
+    MapOutput {
+        residual,
+        relu,
+        map,
+        codes,
+    }: MapOutput<'_, '_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
-    let (row, channels) = (
-        geometry.out_width() * geometry.out_channels(),
-        geometry.out_channels(),
-    );
-    check_len("scales", channels, scales.channels())?;
+    let (width, channels) = (geometry.out_width(), geometry.out_channels());
+    check_len("scales", channels, scales.plain.channels())?;
     check_len("map", geometry.out_len(), map.len())?;
     if let Residual::Map(residual) = residual {
         check_len("residual", map.len(), residual.len())?;
     }
-    let low = if relu { 0 } else { i16::MIN };
+    for codes in codes.iter() {
+        codes.rows.check(geometry.out_height(), width, channels)?;
+    }
+    let part = |rows: &Range<usize>| rows.start * width * channels..rows.end * width * channels;
+    let residual_of = |rows: &Range<usize>| match residual {
+        Residual::Map(residual) => Residual::Map(&residual[part(rows)]),
+        other => other,
+    };
     if channels.is_multiple_of(S::LANES) {
-        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
-        for rows in row_ranges(geometry, unit_rows) {
-            let (first, part) = (rows.start, rows.start * row..rows.end * row);
-            let residual = match residual {
-                Residual::None => MapResidual::None,
-                Residual::InPlace => MapResidual::Own,
-                Residual::Map(residual) => MapResidual::Other(&residual[part.clone()]),
-            };
+        for rows in layer.units() {
             let output = Output::Map {
-                scales,
-                residual,
-                low,
-                map: &mut map[part.clone()],
+                scales: &scales.folded,
+                residual: residual_of(&rows),
+                low: if relu { 0 } else { i16::MIN },
+                map: &mut map[part(&rows)],
+                codes: &mut *codes,
+                first_row: rows.start,
             };
             layer.run(simd, rows, output);
-            sink(first, &map[part]);
         }
         return Ok(());
     }
     layer.through_buffer(simd, |rows, sums| {
-        let part = rows.start * row..rows.end * row;
-        let residual = match residual {
-            Residual::Map(residual) => Residual::Map(&residual[part.clone()]),
-            other => other,
-        };
         simd.vectorize(ToMap {
             sums,
-            scales,
-            residual,
+            scales: &scales.plain,
+            residual: residual_of(&rows),
             relu,
-            map: &mut map[part.clone()],
+            map: &mut map[part(&rows)],
         });
-        sink(rows.start, &map[part]);
+        for codes in codes.iter_mut() {
+            simd.vectorize(MapToCodes {
+                map: &map[part(&rows)],
+                width,
+                channels,
+                scale: codes.scale,
+                to: codes.rows.starting_at(rows.start),
+            });
+        }
     });
     Ok(())
 }
@@ -295,6 +309,14 @@ impl<'a> Layer<'a> {
         Ok(layer)
     }
 
+    /// The output rows of one image in units whose input stays in the cache.
+    fn units(&self) -> impl Iterator<Item = Range<usize>> {
+        row_ranges(
+            self.geometry,
+            UNIT.rows(self.geometry, self.windows.row_len(), 1),
+        )
+    }
+
     /// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
     fn through_buffer<S: SimdU8>(&self, simd: S, mut finish: impl FnMut(Range<usize>, &[i32])) {
         let row = self.geometry.out_width() * self.geometry.out_channels();
@@ -322,7 +344,7 @@ impl<'a> Layer<'a> {
     }
 
     /// Computes some output rows, for which `output` has room.
-    fn run<S: SimdU8>(&self, simd: S, rows: Range<usize>, output: Output<'_>) {
+    fn run<S: SimdU8>(&self, simd: S, rows: Range<usize>, output: Output<'_, '_>) {
         SCRATCH.with_borrow_mut(
             |Scratch {
                  rows: padded,

@@ -1,10 +1,14 @@
 //! AVX-512 on u8 codes: vectors of 64 bytes, 32 registers; with and without the dot products of
 //! VNNI.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of registers are what the compiler unrolls"
+)]
 
 use crate::uint8::{
     box_sum, pixels,
-    rescale::CodeRange,
+    rescale::{CodeRange, CodeScale},
     simd::{Constants, SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
@@ -47,7 +51,7 @@ impl SimdU8 for Avx512U8 {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> __m512i {
+    unsafe fn start(self, _x_sum: *const i32) -> __m512i {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_setzero_si512() }
     }
@@ -117,9 +121,15 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> __m512i {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 readable numbers and one.
-        unsafe { _mm512_sub_epi32(_mm512_loadu_si512(bias.cast()), _mm512_set1_epi32(*x_sum)) }
+    unsafe fn start(self, x_sum: *const i32) -> __m512i {
+        // SAFETY: the token proves AVX-512F; the caller promises a readable number.
+        unsafe { _mm512_set1_epi32(*x_sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_bias(self, sums: __m512i, bias: &[i32]) -> __m512i {
+        // SAFETY: the token proves AVX-512F; the caller promises 16 numbers.
+        unsafe { _mm512_add_epi32(sums, _mm512_loadu_si512(bias.as_ptr().cast())) }
     }
 
     #[inline(always)]
@@ -170,43 +180,130 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store_codes(
+    unsafe fn store_codes<const P: usize, const B: usize>(
         self,
         to: *mut u8,
-        sums: __m512i,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
         constants: Constants,
         range: CodeRange,
     ) {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each and 16 codes.
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants and codes.
         unsafe {
-            let z = _mm512_max_epi32(scale(sums, constants), _mm512_setzero_si512());
-            let mut q = _mm512_min_epi32(z, _mm512_set1_epi32(range.max.into()));
-            if range.factor != 1 {
-                q = _mm512_mullo_epi32(q, _mm512_set1_epi32(range.factor.into()));
+            let constants: [Scale; B] = Scale::load(constants);
+            let to = |p: usize| to.add(offset(p));
+            // As many pixels as make 64 codes.
+            let together = 4 / B;
+            for p in (0..P / together * together).step_by(together) {
+                let z = |i: usize| constants[i % B].scale(sums[p + i / B][i % B]);
+                let codes = encode(codes(z(0), z(1), z(2), z(3)), range);
+                if B == 1 && to(p + 3) == to(p).add(48) {
+                    _mm512_storeu_si512(to(p).cast(), codes);
+                } else if B == 1 {
+                    _mm_storeu_si128(to(p).cast(), _mm512_castsi512_si128(codes));
+                    _mm_storeu_si128(to(p + 1).cast(), _mm512_extracti32x4_epi32::<1>(codes));
+                    _mm_storeu_si128(to(p + 2).cast(), _mm512_extracti32x4_epi32::<2>(codes));
+                    _mm_storeu_si128(to(p + 3).cast(), _mm512_extracti32x4_epi32::<3>(codes));
+                } else {
+                    _mm256_storeu_si256(to(p).cast(), _mm512_castsi512_si256(codes));
+                    _mm256_storeu_si256(to(p + 1).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+                }
             }
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(q));
+            for p in P / together * together..P {
+                for b in 0..B {
+                    let z = constants[b].scale(sums[p][b]);
+                    let codes = encode(codes(z, z, z, z), range);
+                    _mm_storeu_si128(to(p).add(16 * b).cast(), _mm512_castsi512_si128(codes));
+                }
+            }
         }
     }
 
     #[inline(always)]
-    unsafe fn store_map(
+    unsafe fn store_map<const P: usize, const B: usize>(
         self,
-        to: *mut i16,
-        sums: __m512i,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
         constants: Constants,
         residual: Option<*const i16>,
         low: i16,
     ) {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each, 16 residuals and 16
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals and
         // values.
         unsafe {
-            let mut z = scale(sums, constants);
-            if let Some(residual) = residual {
-                let residual = _mm256_loadu_si256(residual.cast());
-                z = _mm512_add_epi32(z, _mm512_cvtepi16_epi32(residual));
+            let constants: [Scale; B] = Scale::load(constants);
+            // As many pixels as make 32 values.
+            let together = 2 / B;
+            for p in (0..P / together * together).step_by(together) {
+                let z = |i: usize| constants[i % B].scale(sums[p + i / B][i % B]);
+                let values = values(z(0), z(1));
+                let at = offset(p);
+                if B == 2 || offset(p + 1) == at + 16 {
+                    let values = match residual {
+                        Some(residual) => {
+                            _mm512_adds_epi16(values, _mm512_loadu_si512(residual.add(at).cast()))
+                        }
+                        None => values,
+                    };
+                    let values = _mm512_max_epi16(values, _mm512_set1_epi16(low));
+                    _mm512_storeu_si512(map.add(at).cast(), values);
+                } else {
+                    let halves = [
+                        _mm512_castsi512_si256(values),
+                        _mm512_extracti64x4_epi64::<1>(values),
+                    ];
+                    for (i, values) in halves.into_iter().enumerate() {
+                        store_half(map, offset(p + i), values, residual, low);
+                    }
+                }
             }
-            let z = _mm512_max_epi32(z, _mm512_set1_epi32(low.into()));
-            _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(z));
+            // Two blocks are always a pair.
+            for p in P / together * together..P {
+                let z = constants[0].scale(sums[p][0]);
+                let values = _mm512_castsi512_si256(values(z, z));
+                store_half(map, offset(p), values, residual, low);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn quantize<const P: usize, const B: usize>(
+        self,
+        map: *const i16,
+        offset: impl Fn(usize) -> usize,
+        to: *mut u8,
+        code_offset: impl Fn(usize) -> usize,
+        scale: CodeScale,
+        range: CodeRange,
+    ) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises values and codes.
+        unsafe {
+            let quantizer = Quantizer::new(scale);
+            for p in 0..P {
+                let from: *const i16 = map.add(offset(p));
+                let to = to.add(code_offset(p));
+                if B == 2 {
+                    let q = quantizer.scale(_mm512_loadu_si512(from.cast()));
+                    let codes = encode(codes_of_values(q, q), range);
+                    _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
+                } else if p % 2 == 0 && p + 1 < P {
+                    let first = _mm256_loadu_si256(from.cast());
+                    let second = _mm256_loadu_si256(map.add(offset(p + 1)).cast());
+                    let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+                    let q = quantizer.scale(both);
+                    let codes = encode(codes_of_values(q, q), range);
+                    let codes = _mm512_castsi512_si256(codes);
+                    let next = to.sub(code_offset(p)).add(code_offset(p + 1));
+                    _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(codes));
+                    _mm_storeu_si128(next.cast(), _mm256_extracti128_si256::<1>(codes));
+                } else if p % 2 == 0 {
+                    let values = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
+                    let q = quantizer.scale(values);
+                    let codes = encode(codes_of_values(q, q), range);
+                    _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(codes));
+                }
+            }
         }
     }
 
@@ -226,23 +323,152 @@ impl SimdU8 for Avx512Vnni {
     }
 }
 
-/// (s · multiplier + offset) >> shift in 16 lanes.
+/// The constants of 16 channels.
+#[derive(Clone, Copy)]
+struct Scale {
+    multiplier: __m512i,
+    offset: __m512i,
+    shift: __m512i,
+}
+
+impl Scale {
+    /// Those of `B` neighbouring vectors of channels.
+    ///
+    /// # Safety
+    /// The constants must be valid for reads of `16 B` numbers each.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load<const B: usize>(from: Constants) -> [Self; B] {
+        let zero = _mm512_setzero_si512();
+        let mut all = [Self {
+            multiplier: zero,
+            offset: zero,
+            shift: zero,
+        }; B];
+        for (b, scale) in all.iter_mut().enumerate() {
+            // SAFETY: the caller promises 16 numbers each.
+            unsafe {
+                scale.multiplier = _mm512_loadu_si512(from.multiplier.add(16 * b).cast());
+                scale.offset = _mm512_loadu_si512(from.offset.add(16 * b).cast());
+                scale.shift = _mm512_loadu_si512(from.shift.add(16 * b).cast());
+            }
+        }
+        all
+    }
+
+    /// (s · multiplier + offset) >> shift in 16 lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn scale(self, sums: __m512i) -> __m512i {
+        let product = _mm512_add_epi32(_mm512_mullo_epi32(sums, self.multiplier), self.offset);
+        _mm512_srav_epi32(product, self.shift)
+    }
+}
+
+/// 4 x 16 numbers as u8, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> __m512i {
+    // Packing works within the quarters of a register.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let packed = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    _mm512_permutexvar_epi32(order, packed)
+}
+
+/// 2 x 32 values as u8, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes_of_values(a: __m512i, b: __m512i) -> __m512i {
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    _mm512_permutexvar_epi64(order, _mm512_packus_epi16(a, b))
+}
+
+/// min(q, max) · factor of 64 codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn encode(codes: __m512i, range: CodeRange) -> __m512i {
+    let codes = _mm512_min_epu8(codes, _mm512_set1_epi8(range.max as i8));
+    if range.factor == 1 {
+        return codes;
+    }
+    // Products fit 8 bits: those of even codes are not disturbed by odd ones, and odd ones move down.
+    let factor = _mm512_set1_epi16(range.factor.into());
+    let low = _mm512_set1_epi16(0xff);
+    let even = _mm512_mullo_epi16(_mm512_and_si512(codes, low), factor);
+    let odd = _mm512_mullo_epi16(_mm512_srli_epi16::<8>(codes), factor);
+    _mm512_or_si512(even, _mm512_slli_epi16::<8>(odd))
+}
+
+/// 2 x 16 numbers as i16, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn values(a: __m512i, b: __m512i) -> __m512i {
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b))
+}
+
+/// Adds 16 residuals to 16 values and writes them.
 ///
 /// # Safety
-/// The constants must be valid for reads of 16 numbers each.
+/// From `at` on `residual` must be valid for reads and `map` for writes of 16 numbers.
 #[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn scale(sums: __m512i, constants: Constants) -> __m512i {
-    // SAFETY: the caller promises 16 readable numbers each.
-    let (multiplier, offset, shift) = unsafe {
-        (
-            _mm512_loadu_si512(constants.multiplier.cast()),
-            _mm512_loadu_si512(constants.offset.cast()),
-            _mm512_loadu_si512(constants.shift.cast()),
-        )
-    };
-    let product = _mm512_add_epi32(_mm512_mullo_epi32(sums, multiplier), offset);
-    _mm512_srav_epi32(product, shift)
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn store_half(
+    map: *mut i16,
+    at: usize,
+    values: __m256i,
+    residual: Option<*const i16>,
+    low: i16,
+) {
+    // SAFETY: the caller promises residuals and values.
+    unsafe {
+        let values = match residual {
+            Some(residual) => {
+                _mm256_adds_epi16(values, _mm256_loadu_si256(residual.add(at).cast()))
+            }
+            None => values,
+        };
+        let values = _mm256_max_epi16(values, _mm256_set1_epi16(low));
+        _mm256_storeu_si256(map.add(at).cast(), values);
+    }
+}
+
+/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
+/// on pairs of v and c; both factors of the rounding must fit 16 bits.
+#[derive(Clone, Copy)]
+struct Quantizer {
+    /// c
+    rounding: __m512i,
+    /// Pairs of the multiplier and half/c.
+    factors: __m512i,
+    shift: __m128i,
+    zero: __m512i,
+}
+
+impl Quantizer {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(scale: CodeScale) -> Self {
+        let half = scale.shift() - 1;
+        let (first, second) = (half.min(14), half.saturating_sub(14));
+        let multiplier = i32::from(scale.multiplier() as u16);
+        Self {
+            rounding: _mm512_set1_epi16(1 << first),
+            factors: _mm512_set1_epi32(multiplier | 1 << (16 + second)),
+            shift: _mm_cvtsi32_si128(scale.shift() as i32),
+            zero: _mm512_set1_epi16(scale.zero()),
+        }
+    }
+
+    /// q of 32 values, saturated to i16.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn scale(self, values: __m512i) -> __m512i {
+        let product = |pairs| _mm512_sra_epi32(_mm512_madd_epi16(pairs, self.factors), self.shift);
+        let low = product(_mm512_unpacklo_epi16(values, self.rounding));
+        let high = product(_mm512_unpackhi_epi16(values, self.rounding));
+        _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero)
+    }
 }
 
 /// The products of `P` windows from `first` on with a block of 16 kernels.
@@ -280,7 +506,7 @@ unsafe fn pixel_products<const P: usize>(
     }
 }
 
-/// The sums of pixels of 16 channels, 16 pixels at a time.
+/// Minus the sums of pixels of 16 channels, 16 pixels at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
@@ -298,6 +524,7 @@ fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
         let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
         let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
         let all = _mm512_permutex2var_epi32(ab, order, cd);
+        let all = _mm512_sub_epi32(_mm512_setzero_si512(), all);
         // SAFETY: `sums` has 16 numbers.
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), all) };
     }
