@@ -55,6 +55,7 @@ mod uint8;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use aligned::AlignedVec;
 pub use dispatch::{KERNEL_ENV, available, available_u8, select, select_u8};
 pub use error::KernelError;
 pub use fp32::{AdderKernelF32, PackedWeightsF32};

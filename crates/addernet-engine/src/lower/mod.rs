@@ -349,16 +349,9 @@ impl<'m> Lowering<'m> {
             .iter()
             .find(|r| r.unit == request.unit && r.min == request.min && r.range == request.range);
         if let Some(&Request { codes, .. }) = same {
-            let [rows, columns] = self.codes[codes].layout.padding;
-            let [more_rows, more_columns] = layout.padding;
-            // A layer reads whole rows from the first pixel of its own border on: the last one must not
-            // end behind the map.
-            let both = [rows.max(more_rows), columns.max(more_columns)];
-            let fits = |[rows, columns]: [usize; 2]| both[0] > rows || both[1] == columns;
-            if fits([rows, columns]) && fits(layout.padding) {
-                self.codes[codes].layout.padding = both;
-                return codes;
-            }
+            let own = &mut self.codes[codes].layout.padding;
+            *own = [0, 1].map(|axis| own[axis].max(layout.padding[axis]));
+            return codes;
         }
         let codes = self.new_codes(layout);
         self.requests[from].push(Request { codes, ..request });
@@ -379,6 +372,7 @@ impl<'m> Lowering<'m> {
                 fraction: self.fractions[last],
             },
         };
+        self.codes.iter_mut().for_each(|codes| codes.layout.align());
         plan::assign_slots(&self.steps, &mut self.maps, &mut self.codes, output);
         Ok(Program {
             graph: self.graph.clone(),

@@ -6,8 +6,8 @@ pub(crate) use plain::mean;
 pub(crate) mod workspace;
 
 use addernet_kernels::{
-    AdderKernelU8, CodeRows, ConvGeometry, FoldedScales, KernelError, MapOutput, PackedWeightsI8,
-    PackedWeightsU8, Residual,
+    AdderKernelU8, AlignedVec, ChannelScales, CodeRows, ConvGeometry, FoldedScales, KernelError,
+    MapOutput, PackedWeightsI8, PackedWeightsU8, Residual,
 };
 
 use crate::error::EngineError;
@@ -28,6 +28,7 @@ enum Prepared {
     PixelConv {
         geometry: ConvGeometry,
         weights: PackedWeightsI8,
+        scales: FoldedScales,
         sums: usize,
     },
     Adder {
@@ -66,7 +67,8 @@ impl Runner {
                 StepKind::PixelConv(conv) => {
                     let layout = &program.codes[conv.input].layout;
                     let weights = std::mem::take(&mut conv.weights);
-                    prepare_pixel_conv(layout, &conv.window, &weights)
+                    let scales = conv.finish.scales();
+                    prepare_pixel_conv(kernel, layout, &conv.window, &weights, scales)
                 }
                 StepKind::Adder(adder) => prepare_adder(kernel, &program.codes, adder),
                 _ => Ok(Prepared::Nothing),
@@ -106,7 +108,7 @@ impl Runner {
                 let map = &space.maps[self.program.maps[id].slot];
                 logits
                     .iter_mut()
-                    .zip(map)
+                    .zip(map.iter())
                     .for_each(|(logit, &v)| *logit = v.into());
             }
         }
@@ -131,24 +133,31 @@ impl Runner {
                 Prepared::PixelConv {
                     geometry,
                     weights,
+                    scales,
                     sums,
                 },
             ) => {
                 let slot = self.program.codes[conv.input].slot;
-                let input = std::mem::take(&mut space.codes[slot]);
-                let result = self.with_sums(space, *sums, |space, buffer| {
-                    let mut finished = Ok(());
-                    let sink = &mut |row: usize, sums: &[i32]| {
-                        if finished.is_ok() {
-                            finished = self.finish(&conv.finish, space, geometry, row, sums);
-                        }
-                    };
-                    let kernel = self.kernel;
-                    kernel
-                        .convolve_rows(geometry, &input, weights, buffer, sink)
-                        .and(finished)
-                });
-                space.codes[slot] = input;
+                let codes = std::mem::take(&mut space.codes[slot]);
+                let input = &codes[..geometry.in_len()];
+                let result = match &conv.finish {
+                    Finish::Map { .. } => self.to_map(&conv.finish, space, |kernel, output| {
+                        kernel.convolve_map(geometry, input, weights, scales, output)
+                    }),
+                    Finish::Codes(_) => self.with_sums(space, *sums, |space, buffer| {
+                        let mut finished = Ok(());
+                        let sink = &mut |row: usize, sums: &[i32]| {
+                            if finished.is_ok() {
+                                finished = self.finish(&conv.finish, space, geometry, row, sums);
+                            }
+                        };
+                        let kernel = self.kernel;
+                        kernel
+                            .convolve_rows(geometry, input, weights, buffer, sink)
+                            .and(finished)
+                    }),
+                };
+                space.codes[slot] = codes;
                 result.map_err(EngineError::kernel(&step.node))
             }
             (
@@ -199,50 +208,63 @@ impl Runner {
                 self.kernel
                     .forward_codes(geometry, input, weights, scales, to)
             }
-            Finish::Map {
-                residual,
-                relu,
-                map,
-                codes,
-                ..
-            } => {
-                let spec = &self.program.maps[*map];
-                let mut own = std::mem::take(&mut space.maps[spec.slot]);
-                let len = spec.shape.values();
-                let residual = match residual.map(|id| self.program.maps[id].slot) {
-                    None => Residual::None,
-                    Some(slot) if slot == spec.slot => Residual::InPlace,
-                    Some(slot) => Residual::Map(&space.maps[slot][..len]),
-                };
-                let mut lent: Vec<Vec<u8>> = codes
-                    .iter()
-                    .map(|codes| std::mem::take(&mut space.codes[slot(codes.codes)]))
-                    .collect();
-                let mut targets: Vec<_> = codes
-                    .iter()
-                    .zip(&mut lent)
-                    .map(|(to, lent)| addernet_kernels::MapCodes {
-                        scale: to.scale,
-                        rows: code_rows(&self.program.codes[to.codes].layout, lent, 0, to.range),
-                    })
-                    .collect();
-                let output = MapOutput {
-                    residual,
-                    relu: *relu,
-                    map: &mut own[..len],
-                    codes: &mut targets,
-                };
-                let result = self
-                    .kernel
-                    .forward_map(geometry, input, weights, scales, output);
-                for (codes, lent) in codes.iter().zip(lent) {
-                    space.codes[slot(codes.codes)] = lent;
-                }
-                space.maps[spec.slot] = own;
-                result
-            }
+            Finish::Map { .. } => self.to_map(&adder.finish, space, |kernel, output| {
+                kernel.forward_map(geometry, input, weights, scales, output)
+            }),
         };
         space.codes[input_slot] = codes;
+        result
+    }
+
+    /// Runs a layer whose sums become a map, if `finish` says so.
+    fn to_map(
+        &self,
+        finish: &Finish,
+        space: &mut Workspace,
+        run: impl FnOnce(&dyn AdderKernelU8, MapOutput<'_, '_>) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let Finish::Map {
+            residual,
+            relu,
+            map,
+            codes,
+            ..
+        } = finish
+        else {
+            return Ok(());
+        };
+        let slot = |codes: CodesId| self.program.codes[codes].slot;
+        let spec = &self.program.maps[*map];
+        let mut own = std::mem::take(&mut space.maps[spec.slot]);
+        let len = spec.shape.values();
+        let residual = match residual.map(|id| self.program.maps[id].slot) {
+            None => Residual::None,
+            Some(slot) if slot == spec.slot => Residual::InPlace,
+            Some(slot) => Residual::Map(&space.maps[slot][..len]),
+        };
+        let mut lent: Vec<AlignedVec<u8>> = codes
+            .iter()
+            .map(|codes| std::mem::take(&mut space.codes[slot(codes.codes)]))
+            .collect();
+        let mut targets: Vec<_> = codes
+            .iter()
+            .zip(&mut lent)
+            .map(|(to, lent)| addernet_kernels::MapCodes {
+                scale: to.scale,
+                rows: code_rows(&self.program.codes[to.codes].layout, lent, 0, to.range),
+            })
+            .collect();
+        let output = MapOutput {
+            residual,
+            relu: *relu,
+            map: &mut own[..len],
+            codes: &mut targets,
+        };
+        let result = run(self.kernel, output);
+        for (codes, lent) in codes.iter().zip(lent) {
+            space.codes[slot(codes.codes)] = lent;
+        }
+        space.maps[spec.slot] = own;
         result
     }
 
@@ -396,18 +418,22 @@ fn scatter(group: &AdderGroup, adder: &Adder, row: usize, sums: &[i32], layer_su
 }
 
 fn prepare_pixel_conv(
+    kernel: &dyn AdderKernelU8,
     layout: &CodesLayout,
     window: &Window,
     weights: &[i8],
+    scales: &ChannelScales,
 ) -> Result<Prepared, KernelError> {
     let geometry = geometry(layout, window)?;
     let (row, rows) = (
         geometry.out_width() * geometry.out_channels(),
         geometry.out_height(),
     );
+    let packed = PackedWeightsI8::new(window.shape, weights)?;
     Ok(Prepared::PixelConv {
         geometry,
-        weights: PackedWeightsI8::new(window.shape, weights)?,
+        scales: kernel.fold_convolution(&packed, scales)?,
+        weights: packed,
         sums: sums_len(row, rows, weights.len()),
     })
 }
@@ -432,10 +458,7 @@ fn prepare_adder(
             weights: kernel.pack(geometry.weight_shape(), &weights)?,
         });
     }
-    let scales = match &adder.finish {
-        Finish::Codes(codes) => &codes.scales,
-        Finish::Map { scales, .. } => scales,
-    };
+    let scales = adder.finish.scales();
     let folded = match groups.as_slice() {
         [group] => Some(kernel.fold(&group.weights, scales)?),
         _ => None,

@@ -5,6 +5,7 @@ use super::{
     RowSink,
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
+    pixels::{self, Conv, PackedWeightsI8},
     rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
     tile::{Output, Unit},
@@ -65,10 +66,25 @@ pub(crate) fn forward_rows<S: SimdU8>(
     sink: &mut RowSink<'_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
-    in_row_units(geometry, buffer, |first_row, y| {
-        let rows = y.len() / (geometry.out_width() * geometry.out_channels());
-        layer.run(simd, first_row..first_row + rows, Output::Sums(y));
-        sink(first_row, y);
+    in_row_units(geometry, buffer, |rows, y| {
+        layer.run(simd, rows.clone(), Output::Sums(y));
+        sink(rows.start, y);
+    })
+}
+
+pub(crate) fn convolve_rows<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsI8,
+    buffer: &mut [i32],
+    sink: &mut RowSink<'_>,
+) -> Result<(), KernelError> {
+    pixels::check(geometry, x, weights)?;
+    in_row_units(geometry, buffer, |rows, y| {
+        let output = Output::Sums(y);
+        simd.vectorize(Conv::new(geometry, x, weights, rows.clone(), output));
+        sink(rows.start, y);
     })
 }
 
@@ -94,7 +110,8 @@ pub(crate) fn forward_codes<S: SimdU8>(
         }
         return Ok(());
     }
-    layer.through_buffer(simd, |rows, sums| {
+    let run = |rows, output: Output<'_, '_>| layer.run(simd, rows, output);
+    through_buffer(geometry, run, |rows, sums| {
         simd.vectorize(ToCodes {
             sums,
             width,
@@ -123,14 +140,46 @@ pub(crate) fn forward_map<S: SimdU8>(
     x: &[u8],
     weights: &PackedWeightsU8,
     scales: &FoldedScales,
+    output: MapOutput<'_, '_>,
+) -> Result<(), KernelError> {
+    let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
+    let whole = geometry.out_channels().is_multiple_of(S::LANES);
+    let unit = whole.then(|| UNIT.rows(geometry, layer.windows.row_len(), 1));
+    to_map(simd, geometry, scales, output, unit, |rows, output| {
+        layer.run(simd, rows, output);
+    })
+}
+
+pub(crate) fn convolve_map<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsI8,
+    scales: &FoldedScales,
+    output: MapOutput<'_, '_>,
+) -> Result<(), KernelError> {
+    pixels::check(geometry, x, weights)?;
+    let unit = Conv::scales::<S>(geometry).then(|| geometry.out_height());
+    to_map(simd, geometry, scales, output, unit, |rows, output| {
+        simd.vectorize(Conv::new(geometry, x, weights, rows, output));
+    })
+}
+
+/// Runs a layer of one image whose sums become a map: `unit` rows at a time, or, if its sums are not scaled
+/// in registers, as many as a buffer has room for.
+fn to_map<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    scales: &FoldedScales,
     MapOutput {
         residual,
         relu,
         map,
         codes,
     }: MapOutput<'_, '_>,
+    unit: Option<usize>,
+    mut run: impl FnMut(Range<usize>, Output<'_, '_>),
 ) -> Result<(), KernelError> {
-    let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
     let (width, channels) = (geometry.out_width(), geometry.out_channels());
     check_len("scales", channels, scales.plain.channels())?;
     check_len("map", geometry.out_len(), map.len())?;
@@ -145,8 +194,8 @@ pub(crate) fn forward_map<S: SimdU8>(
         Residual::Map(residual) => Residual::Map(&residual[part(rows)]),
         other => other,
     };
-    if channels.is_multiple_of(S::LANES) {
-        for rows in layer.units() {
+    if let Some(unit) = unit {
+        for rows in row_ranges(geometry, unit) {
             let output = Output::Map {
                 scales: &scales.folded,
                 residual: residual_of(&rows),
@@ -155,11 +204,11 @@ pub(crate) fn forward_map<S: SimdU8>(
                 codes: &mut *codes,
                 first_row: rows.start,
             };
-            layer.run(simd, rows, output);
+            run(rows, output);
         }
         return Ok(());
     }
-    layer.through_buffer(simd, |rows, sums| {
+    through_buffer(geometry, run, |rows, sums| {
         simd.vectorize(ToMap {
             sums,
             scales: &scales.plain,
@@ -180,6 +229,22 @@ pub(crate) fn forward_map<S: SimdU8>(
     Ok(())
 }
 
+/// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
+fn through_buffer(
+    geometry: &ConvGeometry,
+    mut run: impl FnMut(Range<usize>, Output<'_, '_>),
+    mut finish: impl FnMut(Range<usize>, &[i32]),
+) {
+    let row = geometry.out_width() * geometry.out_channels();
+    let unit_rows = (BUFFER / row).max(1);
+    let mut buffer = vec![0; row * unit_rows.min(geometry.out_height())];
+    for rows in row_ranges(geometry, unit_rows) {
+        let sums = &mut buffer[..rows.len() * row];
+        run(rows.clone(), Output::Sums(sums));
+        finish(rows, sums);
+    }
+}
+
 /// The output rows of one image, `unit_rows` at a time.
 fn row_ranges(geometry: &ConvGeometry, unit_rows: usize) -> impl Iterator<Item = Range<usize>> {
     let rows = geometry.out_height();
@@ -188,17 +253,14 @@ fn row_ranges(geometry: &ConvGeometry, unit_rows: usize) -> impl Iterator<Item =
         .map(move |first| first..rows.min(first + unit_rows))
 }
 
-/// Calls `run` with the first row and room for the sums of each unit of output rows, as many as
-/// `buffer` has room for.
-pub(crate) fn in_row_units(
+/// Calls `run` with the numbers of and room for the sums of each unit of output rows, as many as `buffer`
+/// has room for.
+fn in_row_units(
     geometry: &ConvGeometry,
     buffer: &mut [i32],
-    mut run: impl FnMut(usize, &mut [i32]),
+    mut run: impl FnMut(Range<usize>, &mut [i32]),
 ) -> Result<(), KernelError> {
-    let (row, rows) = (
-        geometry.out_width() * geometry.out_channels(),
-        geometry.out_height(),
-    );
+    let row = geometry.out_width() * geometry.out_channels();
     let unit_rows = buffer.len() / row;
     if unit_rows == 0 {
         return Err(KernelError::WrongLength {
@@ -207,9 +269,9 @@ pub(crate) fn in_row_units(
             actual: buffer.len(),
         });
     }
-    for first_row in (0..rows).step_by(unit_rows) {
-        let count = unit_rows.min(rows - first_row);
-        run(first_row, &mut buffer[..count * row]);
+    for rows in row_ranges(geometry, unit_rows) {
+        let y = &mut buffer[..rows.len() * row];
+        run(rows, y);
     }
     Ok(())
 }
@@ -315,18 +377,6 @@ impl<'a> Layer<'a> {
             self.geometry,
             UNIT.rows(self.geometry, self.windows.row_len(), 1),
         )
-    }
-
-    /// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
-    fn through_buffer<S: SimdU8>(&self, simd: S, mut finish: impl FnMut(Range<usize>, &[i32])) {
-        let row = self.geometry.out_width() * self.geometry.out_channels();
-        let unit_rows = (BUFFER / row).max(1);
-        let mut buffer = vec![0; row * unit_rows.min(self.geometry.out_height())];
-        for rows in row_ranges(self.geometry, unit_rows) {
-            let sums = &mut buffer[..rows.len() * row];
-            self.run(simd, rows.clone(), Output::Sums(sums));
-            finish(rows, sums);
-        }
     }
 
     /// Computes the whole output, `unit_rows` rows at a time.

@@ -22,7 +22,6 @@ pub use rescale::{
 
 use crate::{ConvGeometry, KernelError};
 use pack::Layout;
-use pixels::Conv;
 use rescale::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
 
@@ -145,6 +144,30 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError>;
 
+    /// As [`fold`](Self::fold), for [`convolve_map`](Self::convolve_map).
+    ///
+    /// # Errors
+    /// As [`fold`](Self::fold).
+    fn fold_convolution(
+        &self,
+        weights: &PackedWeightsI8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError>;
+
+    /// As [`convolve_rows`](Self::convolve_rows), [`rescale_to_map`](Self::rescale_to_map) and
+    /// [`map_to_codes`](Self::map_to_codes) in one.
+    ///
+    /// # Errors
+    /// As these.
+    fn convolve_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
+    ) -> Result<(), KernelError>;
+
     /// Turns `sums` (`[rows][width][channels]`) into codes: clamp((s·m + b) >> shift, 0, max)·factor.
     ///
     /// # Errors
@@ -256,18 +279,27 @@ impl<S: SimdU8> AdderKernelU8 for S {
         buffer: &mut [i32],
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError> {
-        Conv::check(geometry, x, weights)?;
-        forward::in_row_units(geometry, buffer, |first_row, y| {
-            let conv = Conv {
-                geometry,
-                x,
-                weights,
-                first_row,
-                y,
-            };
-            self.vectorize(conv);
-            sink(first_row, y);
-        })
+        forward::convolve_rows(*self, geometry, x, weights, buffer, sink)
+    }
+
+    fn fold_convolution(
+        &self,
+        weights: &PackedWeightsI8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError> {
+        crate::error::check_len("scales", weights.shape()[0], scales.channels())?;
+        Ok(FoldedScales::new(scales, std::iter::repeat(0)))
+    }
+
+    fn convolve_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
+    ) -> Result<(), KernelError> {
+        forward::convolve_map(*self, geometry, x, weights, scales, output)
     }
 
     fn rescale_to_codes(

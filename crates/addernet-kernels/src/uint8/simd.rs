@@ -1,9 +1,13 @@
 //! What the tiling needs from an instruction set.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of lanes are what the compiler vectorises"
+)]
 
 use super::{
-    box_sum, pixels,
-    rescale::{ChannelScales, CodeRange, CodeScale, finish},
+    box_sum,
+    rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
 };
 use std::hint::black_box;
 
@@ -90,6 +94,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Whether the register file has room for the weights of three taps beside a tile's sums, as
     /// tiles that slide along a row need.
     const SLIDE: bool;
+    /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
+    const DOT: bool = false;
 
     /// [`SimdU8::GROUP`] codes, the same in every lane.
     ///
@@ -167,10 +173,12 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
 
     /// Scales a tile's sums, saturates them to i16, adds the residual, saturates again and raises them to
     /// `low`; those of pixel p go to `map + offset(p)`, and their residuals are as far from `residual`.
+    /// Each of `codes` gets their codes, those of pixel p from `place(rows, p)` on.
     ///
     /// # Safety
-    /// `constants` and each pixel's residuals must be valid for reads, its values for writes of `B` ·
-    /// [`SimdU8::LANES`] numbers.
+    /// `constants` and each pixel's residuals must be valid for reads, its values and codes for writes of
+    /// `B` · [`SimdU8::LANES`] numbers.
+    #[expect(clippy::too_many_arguments, reason = "one operation on a tile")]
     #[inline(always)]
     unsafe fn store_map<const P: usize, const B: usize>(
         self,
@@ -180,61 +188,43 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         constants: Constants,
         residual: Option<*const i16>,
         low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
     ) {
         for (p, sums) in sums.iter().enumerate() {
             for (b, &sums) in sums.iter().enumerate() {
                 let mut lanes = [0; MAX_LANES];
+                let mut values = [0; MAX_LANES];
                 let at = offset(p) + b * Self::LANES;
-                // SAFETY: no vector has more lanes; the caller promises constants, residuals and values.
+                // SAFETY: no vector has more lanes; the caller promises constants, residuals, values and
+                // codes.
                 unsafe {
                     self.store(lanes.as_mut_ptr(), sums);
-                    for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
-                        let z = constants.scale(b * Self::LANES + lane, sum);
+                    for lane in 0..Self::LANES {
+                        let z = constants.scale(b * Self::LANES + lane, lanes[lane]);
                         let added = residual.map_or(0, |residual| *residual.add(at + lane));
-                        *map.add(at + lane) = finish(z, added, low);
+                        values[lane] = finish(z, added, low);
+                        *map.add(at + lane) = values[lane];
+                    }
+                    for MapCodes { scale, rows } in codes.iter_mut() {
+                        let to = place(rows, p) + b * Self::LANES;
+                        for lane in 0..Self::LANES {
+                            let q = scale.scale(values[lane]);
+                            *rows.codes.as_mut_ptr().add(to + lane) = rows.range.code(q);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The codes of the `P` pixels of a map that [`store_map`](Self::store_map) has just written: those of
-    /// pixel p from `to + code_offset(p)` on.
+    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`].
     ///
     /// # Safety
-    /// Each pixel's values must be valid for reads and its codes for writes of `B` · [`SimdU8::LANES`]
-    /// numbers.
+    /// `x` must be valid for reads of 4 bytes, `w` for 4 in each lane.
     #[inline(always)]
-    unsafe fn quantize<const P: usize, const B: usize>(
-        self,
-        map: *const i16,
-        offset: impl Fn(usize) -> usize,
-        to: *mut u8,
-        code_offset: impl Fn(usize) -> usize,
-        scale: CodeScale,
-        range: CodeRange,
-    ) {
-        for p in 0..P {
-            for lane in 0..B * Self::LANES {
-                // SAFETY: the caller promises values and codes.
-                unsafe {
-                    let v = *map.add(offset(p) + lane);
-                    *to.add(code_offset(p) + lane) = range.code(scale.scale(v));
-                }
-            }
-        }
-    }
-
-    /// The sums of products of each window and a block of 16 kernels of an ordinary convolution; `to`
-    /// has room for all windows.
-    #[inline(always)]
-    fn pixel_products(
-        self,
-        windows: &pixels::Windows<'_>,
-        weights: &[i8],
-        to: &mut [[i32; pixels::LANES]],
-    ) {
-        pixels::sums(windows, weights, to);
+    unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const i8) -> Self::Sums {
+        sums
     }
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a

@@ -16,6 +16,9 @@ use super::{
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
 const MAX_POINTERS: usize = 8;
 
+/// Output rows that are at least so long are divided into tiles of their own.
+const ROW_TILE: usize = 4;
+
 /// Kernel width of the sliding tiles.
 const WIDTH: usize = 3;
 
@@ -44,7 +47,7 @@ pub(crate) enum Output<'a, 'c> {
 impl Output<'_, '_> {
     /// Panics unless `rows` rows of `width` pixels of `channels` fit, and, where sums are scaled, blocks of
     /// `lanes` are whole.
-    fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
+    pub(super) fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
         let len = rows * width * channels;
         match self {
             Output::Sums(y) => assert_eq!(y.len(), len),
@@ -75,16 +78,100 @@ impl Output<'_, '_> {
 
     /// Where a pixel's first channel is.
     #[inline(always)]
-    fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
+    pub(super) fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
         match self {
             Output::Codes { to, .. } => to.offset(at),
             _ => (at.row * width + at.column) * channels,
         }
     }
 
+    /// Writes what becomes of a tile's sums, those of `B` vectors of the `out_channels` from channel `first`
+    /// on; the sums of vector b lack `bias(b)`. Pixel p is at `position(p)`, and its channels begin at
+    /// `offset(p)` in the output.
+    ///
+    /// # Safety
+    /// The output must have been checked, each bias have the kernel's lanes, and the offsets be those of
+    /// pixels of the output.
+    #[inline(always)]
+    pub(super) unsafe fn store<'w, S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        [out_channels, first]: [usize; 2],
+        bias: impl Fn(usize) -> &'w [i32],
+        offset: impl Fn(usize) -> usize,
+        position: impl Fn(usize) -> Position,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        match self {
+            Output::Sums(y) if first + B * S::LANES <= out_channels => {
+                let y = y.as_mut_ptr().wrapping_add(first);
+                for p in 0..P {
+                    for b in 0..B {
+                        // SAFETY: the pixel and all of the vector's channels are inside the output.
+                        unsafe {
+                            let sums = simd.add_bias(sums[p][b], bias(b));
+                            simd.store(y.add(offset(p) + b * S::LANES), sums);
+                        }
+                    }
+                }
+            }
+            Output::Sums(y) => {
+                for p in 0..P {
+                    for b in 0..B {
+                        let mut lanes = [0; MAX_LANES];
+                        // SAFETY: no vector has more than MAX_LANES lanes.
+                        unsafe {
+                            let sums = simd.add_bias(sums[p][b], bias(b));
+                            simd.store(lanes.as_mut_ptr(), sums);
+                        }
+                        let channel = first + b * S::LANES;
+                        let channels = S::LANES.min(out_channels - channel);
+                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
+                    }
+                }
+            }
+            Output::Codes { scales, to } => {
+                let constants = Constants::of(scales, first);
+                // SAFETY: `check` found that blocks are whole, so that constants and codes of all lanes
+                // are there.
+                unsafe {
+                    let codes = to.codes.as_mut_ptr().add(first);
+                    simd.store_codes(codes, offset, sums, constants, to.range);
+                }
+            }
+            Output::Map {
+                scales,
+                residual,
+                low,
+                map,
+                codes,
+                first_row,
+            } => {
+                let constants = Constants::of(scales, first);
+                let map = map.as_mut_ptr();
+                // SAFETY: `check` found that blocks are whole, so that constants, values and codes of all
+                // lanes are there.
+                unsafe {
+                    let map = map.add(first);
+                    let residual = match residual {
+                        Residual::None => None,
+                        Residual::InPlace => Some(map.cast_const()),
+                        Residual::Map(other) => Some(other.as_ptr().add(first)),
+                    };
+                    let place = |rows: &CodeRows<'_>, p| {
+                        let Position { row, column } = position(p);
+                        let row = *first_row + row;
+                        rows.offset(Position { row, column }) + first
+                    };
+                    simd.store_map(map, offset, sums, constants, residual, *low, codes, place);
+                }
+            }
+        }
+    }
+
     /// From a pixel to the next in its row.
     #[inline(always)]
-    fn step(&self, channels: usize) -> usize {
+    pub(super) fn step(&self, channels: usize) -> usize {
         match self {
             Output::Codes { to, .. } => to.pixel_pitch,
             _ => channels,
@@ -190,6 +277,9 @@ impl Unit<'_, '_> {
                 _ => {}
             }
         }
+        if self.windows.per_row >= ROW_TILE {
+            return self.in_rows::<S, B>(simd, block);
+        }
         let total = self.rows.len() * self.windows.per_row;
         let tiles = total.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
         let (mut pixel, mut at) = (0, Position { row: 0, column: 0 });
@@ -207,6 +297,83 @@ impl Unit<'_, '_> {
                 _ => self.tile::<S, 8, B>(simd, block, &mut at),
             }
             pixel += pixels;
+        }
+    }
+
+    /// The same in tiles that do not go on in the next row, whose places are therefore a constant distance
+    /// apart.
+    #[inline(always)]
+    fn in_rows<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
+        let width = self.windows.per_row;
+        let tiles = width.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
+        for row in 0..self.rows.len() {
+            let mut column = 0;
+            for tile in 0..tiles {
+                let pixels = (width - column).div_ceil(tiles - tile);
+                let at = Position { row, column };
+                match pixels {
+                    1 => self.in_row::<S, 1, B>(simd, block, at),
+                    2 => self.in_row::<S, 2, B>(simd, block, at),
+                    3 => self.in_row::<S, 3, B>(simd, block, at),
+                    4 => self.in_row::<S, 4, B>(simd, block, at),
+                    5 => self.in_row::<S, 5, B>(simd, block, at),
+                    6 => self.in_row::<S, 6, B>(simd, block, at),
+                    7 => self.in_row::<S, 7, B>(simd, block, at),
+                    _ => self.in_row::<S, 8, B>(simd, block, at),
+                }
+                column += pixels;
+            }
+        }
+    }
+
+    /// `P` pixels of one row from `first` on.
+    #[inline(always)]
+    fn in_row<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        first: Position,
+    ) {
+        if P > max_pixels::<S, B>().min(MAX_POINTERS) {
+            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        }
+        let Position { row, column } = first;
+        let mut at = self.operands::<S, P, B>(block);
+        let mut x = [self.window(first); P];
+        let stride = self.windows.stride;
+        let sums = match S::MAX_IDENTITY {
+            true => self.sums.row(row)[column * stride..].as_ptr(),
+            false => std::ptr::null(),
+        };
+        at.x_sums = [sums; P];
+        for p in 1..P {
+            x[p] = x[0].wrapping_add(p * self.windows.step());
+            at.x_sums[p] = sums.wrapping_add(p * stride);
+        }
+        let channels = self.weights.shape()[0];
+        let to = self.output.offset(first, self.windows.per_row, channels);
+        let step = self.output.step(channels);
+        let rows = self.window_rows();
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there, and
+        // `run` that rows of windows and of blocks are equally long and that blocks have this kernel's
+        // lanes.
+        unsafe {
+            let sums = accumulate::<S, P, B>(simd, x, at, rows);
+            let position = |p| Position {
+                row,
+                column: column + p,
+            };
+            self.store(simd, block, |p| to + p * step, position, &sums);
+        }
+    }
+
+    /// The rows of a window and of a kernel.
+    #[inline(always)]
+    fn window_rows(&self) -> Rows {
+        Rows {
+            rows: self.windows.size[0],
+            x_stride: self.windows.row_len(),
+            vectors: self.weights.row_vectors(),
         }
     }
 
@@ -255,8 +422,8 @@ impl Unit<'_, '_> {
                 } else {
                     std::ptr::null()
                 };
-                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that
-                // blocks have this kernel's lanes.
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of
+                // windows and of blocks are equally long and that blocks have this kernel's lanes.
                 unsafe {
                     let sums =
                         slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at.w, x_sums, rows, x_stride);
@@ -304,16 +471,35 @@ impl Unit<'_, '_> {
                 };
             }
         }
-        let rows = Rows {
-            rows: self.windows.size[0],
-            x_stride: self.windows.row_len(),
-            vectors: self.weights.row_vectors(),
-        };
-        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that blocks have this
-        // kernel's lanes.
+        let rows = self.window_rows();
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and
+        // of blocks are equally long and that blocks have this kernel's lanes.
         unsafe {
             let sums = accumulate::<S, P, B>(simd, x, at, rows);
             self.store(simd, block, |p| to[p], |p| positions[p], &sums);
+        }
+    }
+
+    /// Writes what becomes of a tile's sums.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
+    #[inline(always)]
+    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        offset: impl Fn(usize) -> usize,
+        position: impl Fn(usize) -> Position,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        let weights = self.weights;
+        let channels = [weights.shape()[0], block * S::LANES];
+        let bias = |b| weights.bias(block + b);
+        // SAFETY: the caller promises the same.
+        unsafe {
+            self.output
+                .store(simd, channels, bias, offset, position, sums);
         }
     }
 
@@ -336,94 +522,6 @@ impl Unit<'_, '_> {
             at.w[b] = self.weights.block(block + b).as_ptr();
         }
         at
-    }
-
-    /// Writes what becomes of a tile's sums; pixel p is at `position(p)`, and its channels begin at
-    /// `offset(p)` in the output.
-    ///
-    /// # Safety
-    /// Blocks must have the kernel's lanes, `run` must have checked the output, and the offsets must be
-    /// those of pixels of the unit.
-    #[inline(always)]
-    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
-        &mut self,
-        simd: S,
-        block: usize,
-        offset: impl Fn(usize) -> usize,
-        position: impl Fn(usize) -> Position,
-        sums: &[[S::Sums; B]; P],
-    ) {
-        let out_channels = self.weights.shape()[0];
-        let first = block * S::LANES;
-        match &mut self.output {
-            Output::Sums(y) if first + B * S::LANES <= out_channels => {
-                let y = y.as_mut_ptr().wrapping_add(first);
-                for p in 0..P {
-                    for b in 0..B {
-                        // SAFETY: the pixel and all of the vector's channels are inside the output.
-                        unsafe {
-                            let sums = simd.add_bias(sums[p][b], self.weights.bias(block + b));
-                            simd.store(y.add(offset(p) + b * S::LANES), sums);
-                        }
-                    }
-                }
-            }
-            Output::Sums(y) => {
-                for p in 0..P {
-                    for b in 0..B {
-                        let mut lanes = [0; MAX_LANES];
-                        // SAFETY: no vector has more than MAX_LANES lanes.
-                        unsafe {
-                            let sums = simd.add_bias(sums[p][b], self.weights.bias(block + b));
-                            simd.store(lanes.as_mut_ptr(), sums);
-                        }
-                        let channel = first + b * S::LANES;
-                        let channels = S::LANES.min(out_channels - channel);
-                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
-                    }
-                }
-            }
-            Output::Codes { scales, to } => {
-                let constants = Constants::of(scales, first);
-                // SAFETY: `check` found that blocks are whole, so that constants and codes of all lanes
-                // are there.
-                unsafe {
-                    let codes = to.codes.as_mut_ptr().add(first);
-                    simd.store_codes(codes, offset, sums, constants, to.range);
-                }
-            }
-            Output::Map {
-                scales,
-                residual,
-                low,
-                map,
-                codes,
-                first_row,
-            } => {
-                let constants = Constants::of(scales, first);
-                let map = map.as_mut_ptr();
-                // SAFETY: `check` found that blocks are whole, so that constants, values and codes of all
-                // lanes are there.
-                unsafe {
-                    let map = map.add(first);
-                    let residual = match residual {
-                        Residual::None => None,
-                        Residual::InPlace => Some(map.cast_const()),
-                        Residual::Map(other) => Some(other.as_ptr().add(first)),
-                    };
-                    simd.store_map(map, &offset, sums, constants, residual, *low);
-                    for MapCodes { scale, rows } in codes.iter_mut() {
-                        let to = rows.codes.as_mut_ptr().add(first);
-                        let place = |p| {
-                            let Position { row, column } = position(p);
-                            let row = *first_row + row;
-                            rows.offset(Position { row, column })
-                        };
-                        simd.quantize::<P, B>(map, &offset, to, place, *scale, rows.range);
-                    }
-                }
-            }
-        }
     }
 }
 

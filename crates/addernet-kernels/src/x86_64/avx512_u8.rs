@@ -7,11 +7,26 @@
 )]
 
 use crate::uint8::{
-    box_sum, pixels,
-    rescale::{CodeRange, CodeScale},
+    box_sum,
+    rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
     simd::{Constants, SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
+
+/// A loop over up to 16 places of registers, written out: the compiler gives up on unrolling bodies as long
+/// as these, and then keeps the registers in memory.
+macro_rules! unrolled {
+    ($p:ident to $end:expr, $step:expr, $body:block) => {
+        unrolled!(@each $p ($p < $end && $p % $step == 0) $body
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@each $p:ident $condition:tt $body:block $($at:literal)*) => {
+        $(
+            let $p: usize = $at;
+            if $condition $body
+        )*
+    };
+}
 
 /// Exists only if the CPU has AVX-512F and AVX-512BW.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +122,7 @@ impl SimdU8 for Avx512Vnni {
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
     const SLIDE: bool = true;
+    const DOT: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m512i {
@@ -149,27 +165,11 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn pixel_products(
-        self,
-        windows: &pixels::Windows<'_>,
-        weights: &[i8],
-        to: &mut [[i32; pixels::LANES]],
-    ) {
-        windows.check(weights);
-        let to = &mut to[..windows.count];
-        let mut first = 0;
-        // SAFETY: the token proves AVX-512F and VNNI; `check` found that the windows from `first` on
-        // lie inside the input, and each call gets that many or fewer.
+    unsafe fn dot(self, sums: __m512i, x: *const u8, w: *const i8) -> __m512i {
+        // SAFETY: the token proves AVX-512F and VNNI; the caller promises 4 and 64 readable bytes.
         unsafe {
-            let (tiles, rest) = to.as_chunks_mut::<8>();
-            for to in tiles {
-                pixel_products(windows, first, weights, to);
-                first += to.len();
-            }
-            for to in rest {
-                pixel_products(windows, first, weights, std::array::from_mut(to));
-                first += 1;
-            }
+            let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
+            _mm512_dpbusd_epi32(sums, x, _mm512_loadu_si512(w.cast()))
         }
     }
 
@@ -192,30 +192,12 @@ impl SimdU8 for Avx512Vnni {
         unsafe {
             let constants: [Scale; B] = Scale::load(constants);
             let to = |p: usize| to.add(offset(p));
-            // As many pixels as make 64 codes.
-            let together = 4 / B;
-            for p in (0..P / together * together).step_by(together) {
-                let z = |i: usize| constants[i % B].scale(sums[p + i / B][i % B]);
+            // As many pixels as make 64 codes; what is missing is made of the last one.
+            unrolled!(p to P, 4 / B, {
+                let z = |i: usize| constants[i % B].scale(sums[(p + i / B).min(P - 1)][i % B]);
                 let codes = encode(codes(z(0), z(1), z(2), z(3)), range);
-                if B == 1 && to(p + 3) == to(p).add(48) {
-                    _mm512_storeu_si512(to(p).cast(), codes);
-                } else if B == 1 {
-                    _mm_storeu_si128(to(p).cast(), _mm512_castsi512_si128(codes));
-                    _mm_storeu_si128(to(p + 1).cast(), _mm512_extracti32x4_epi32::<1>(codes));
-                    _mm_storeu_si128(to(p + 2).cast(), _mm512_extracti32x4_epi32::<2>(codes));
-                    _mm_storeu_si128(to(p + 3).cast(), _mm512_extracti32x4_epi32::<3>(codes));
-                } else {
-                    _mm256_storeu_si256(to(p).cast(), _mm512_castsi512_si256(codes));
-                    _mm256_storeu_si256(to(p + 1).cast(), _mm512_extracti64x4_epi64::<1>(codes));
-                }
-            }
-            for p in P / together * together..P {
-                for b in 0..B {
-                    let z = constants[b].scale(sums[p][b]);
-                    let codes = encode(codes(z, z, z, z), range);
-                    _mm_storeu_si128(to(p).add(16 * b).cast(), _mm512_castsi512_si128(codes));
-                }
-            }
+                store_codes::<B>(P - p, |i| to(p + i), codes);
+            });
         }
     }
 
@@ -228,81 +210,61 @@ impl SimdU8 for Avx512Vnni {
         constants: Constants,
         residual: Option<*const i16>,
         low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
     ) {
-        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals and
-        // values.
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals, values
+        // and codes.
         unsafe {
             let constants: [Scale; B] = Scale::load(constants);
-            // As many pixels as make 32 values.
+            let low = _mm512_set1_epi16(low);
+            // 32 values from pixel p on: its own, or with those of the next one.
+            let mut all = [_mm512_setzero_si512(); 8];
             let together = 2 / B;
-            for p in (0..P / together * together).step_by(together) {
-                let z = |i: usize| constants[i % B].scale(sums[p + i / B][i % B]);
-                let values = values(z(0), z(1));
+            unrolled!(p to P, together, {
+                let one = p + 1 == P && B == 1;
+                let z = |i: usize| match one {
+                    true => constants[0].scale(sums[p][0]),
+                    false => constants[i % B].scale(sums[p + i / B][i % B]),
+                };
+                let mut values = values(z(0), z(1));
                 let at = offset(p);
-                if B == 2 || offset(p + 1) == at + 16 {
-                    let values = match residual {
-                        Some(residual) => {
-                            _mm512_adds_epi16(values, _mm512_loadu_si512(residual.add(at).cast()))
-                        }
-                        None => values,
-                    };
-                    let values = _mm512_max_epi16(values, _mm512_set1_epi16(low));
+                if !one && (B == 2 || offset(p + 1) == at + 16) {
+                    if let Some(residual) = residual {
+                        let residual = _mm512_loadu_si512(residual.add(at).cast());
+                        values = _mm512_adds_epi16(values, residual);
+                    }
+                    values = _mm512_max_epi16(values, low);
                     _mm512_storeu_si512(map.add(at).cast(), values);
                 } else {
-                    let halves = [
-                        _mm512_castsi512_si256(values),
-                        _mm512_extracti64x4_epi64::<1>(values),
-                    ];
-                    for (i, values) in halves.into_iter().enumerate() {
-                        store_half(map, offset(p + i), values, residual, low);
+                    let next = if one { at } else { offset(p + 1) };
+                    if let Some(residual) = residual {
+                        let first = _mm256_loadu_si256(residual.add(at).cast());
+                        let second = _mm256_loadu_si256(residual.add(next).cast());
+                        let residual =
+                            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+                        values = _mm512_adds_epi16(values, residual);
                     }
+                    values = _mm512_max_epi16(values, low);
+                    // A single pixel's values are in both halves.
+                    let second = _mm512_extracti64x4_epi64::<1>(values);
+                    _mm256_storeu_si256(map.add(at).cast(), _mm512_castsi512_si256(values));
+                    _mm256_storeu_si256(map.add(next).cast(), second);
                 }
-            }
-            // Two blocks are always a pair.
-            for p in P / together * together..P {
-                let z = constants[0].scale(sums[p][0]);
-                let values = _mm512_castsi512_si256(values(z, z));
-                store_half(map, offset(p), values, residual, low);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn quantize<const P: usize, const B: usize>(
-        self,
-        map: *const i16,
-        offset: impl Fn(usize) -> usize,
-        to: *mut u8,
-        code_offset: impl Fn(usize) -> usize,
-        scale: CodeScale,
-        range: CodeRange,
-    ) {
-        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises values and codes.
-        unsafe {
-            let quantizer = Quantizer::new(scale);
-            for p in 0..P {
-                let from: *const i16 = map.add(offset(p));
-                let to = to.add(code_offset(p));
-                if B == 2 {
-                    let q = quantizer.scale(_mm512_loadu_si512(from.cast()));
-                    let codes = encode(codes_of_values(q, q), range);
-                    _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes));
-                } else if p % 2 == 0 && p + 1 < P {
-                    let first = _mm256_loadu_si256(from.cast());
-                    let second = _mm256_loadu_si256(map.add(offset(p + 1)).cast());
-                    let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
-                    let q = quantizer.scale(both);
-                    let codes = encode(codes_of_values(q, q), range);
-                    let codes = _mm512_castsi512_si256(codes);
-                    let next = to.sub(code_offset(p)).add(code_offset(p + 1));
-                    _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(codes));
-                    _mm_storeu_si128(next.cast(), _mm256_extracti128_si256::<1>(codes));
-                } else if p % 2 == 0 {
-                    let values = _mm512_castsi256_si512(_mm256_loadu_si256(from.cast()));
-                    let q = quantizer.scale(values);
-                    let codes = encode(codes_of_values(q, q), range);
-                    _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(codes));
-                }
+                all[p / together] = values;
+            });
+            for MapCodes { scale, rows } in codes.iter_mut() {
+                let quantizer = Quantizer::new(*scale);
+                let to = rows.codes.as_mut_ptr();
+                let to = |p: usize| to.add(place(rows, p));
+                // As many pixels as make 64 codes.
+                let together = 4 / B;
+                unrolled!(p to P, together, {
+                    let first = quantizer.scale(all[p * B / 2]);
+                    let second = quantizer.scale(all[(p * B / 2 + 1) % 8]);
+                    let codes = encode(codes_of_values(first, second), rows.range);
+                    store_codes::<B>(P - p, |i| to(p + i), codes);
+                });
             }
         }
     }
@@ -383,6 +345,38 @@ fn codes_of_values(a: __m512i, b: __m512i) -> __m512i {
     _mm512_permutexvar_epi64(order, _mm512_packus_epi16(a, b))
 }
 
+/// Writes 64 codes, or those of the first `count` pixels: four of one block of channels, or two of two.
+///
+/// # Safety
+/// Each pixel's codes must be valid for writes.
+#[inline(always)]
+unsafe fn store_codes<const B: usize>(count: usize, to: impl Fn(usize) -> *mut u8, codes: __m512i) {
+    // SAFETY: only code that has AVX-512F calls it, and promises the codes.
+    unsafe {
+        if B == 2 {
+            _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(codes));
+            if count > 1 {
+                _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+            }
+            return;
+        }
+        if count > 3 && to(3) == to(0).add(48) {
+            _mm512_storeu_si512(to(0).cast(), codes);
+            return;
+        }
+        _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(codes));
+        if count > 1 {
+            _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(codes));
+        }
+        if count > 2 {
+            _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(codes));
+        }
+        if count > 3 {
+            _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(codes));
+        }
+    }
+}
+
 /// min(q, max) · factor of 64 codes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -405,32 +399,6 @@ fn encode(codes: __m512i, range: CodeRange) -> __m512i {
 fn values(a: __m512i, b: __m512i) -> __m512i {
     let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
     _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b))
-}
-
-/// Adds 16 residuals to 16 values and writes them.
-///
-/// # Safety
-/// From `at` on `residual` must be valid for reads and `map` for writes of 16 numbers.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn store_half(
-    map: *mut i16,
-    at: usize,
-    values: __m256i,
-    residual: Option<*const i16>,
-    low: i16,
-) {
-    // SAFETY: the caller promises residuals and values.
-    unsafe {
-        let values = match residual {
-            Some(residual) => {
-                _mm256_adds_epi16(values, _mm256_loadu_si256(residual.add(at).cast()))
-            }
-            None => values,
-        };
-        let values = _mm256_max_epi16(values, _mm256_set1_epi16(low));
-        _mm256_storeu_si256(map.add(at).cast(), values);
-    }
 }
 
 /// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
@@ -468,41 +436,6 @@ impl Quantizer {
         let low = product(_mm512_unpacklo_epi16(values, self.rounding));
         let high = product(_mm512_unpackhi_epi16(values, self.rounding));
         _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero)
-    }
-}
-
-/// The products of `P` windows from `first` on with a block of 16 kernels.
-///
-/// # Safety
-/// The windows must lie inside the input, and the weights be those of one block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn pixel_products<const P: usize>(
-    windows: &pixels::Windows<'_>,
-    first: usize,
-    weights: &[i8],
-    to: &mut [[i32; pixels::LANES]; P],
-) {
-    let mut sums = [_mm512_setzero_si512(); P];
-    let mut w = weights.as_ptr();
-    let mut row = windows.x.as_ptr().wrapping_add(first * windows.step);
-    for _ in 0..windows.height {
-        for group in 0..windows.row_groups {
-            // SAFETY: the vector is inside the block, which the caller promises.
-            let weights = unsafe { _mm512_loadu_si512(w.cast()) };
-            w = w.wrapping_add(64);
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let x = row.wrapping_add(p * windows.step + group * pixels::PIXEL_GROUP);
-                // SAFETY: the group is inside the window, which the caller promises.
-                let x = _mm512_set1_epi32(unsafe { x.cast::<i32>().read_unaligned() });
-                *sum = _mm512_dpbusd_epi32(*sum, x, weights);
-            }
-        }
-        row = row.wrapping_add(windows.row_len);
-    }
-    for (to, sum) in to.iter_mut().zip(sums) {
-        // SAFETY: `to` has 16 numbers.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sum) };
     }
 }
 
