@@ -407,32 +407,40 @@ impl Unit<'_, '_> {
         if P > max_pixels::<S, B>() {
             return; // Never happens; the compiler sees that and leaves larger tiles out.
         }
-        let (rows, x_stride) = (self.windows.size[0], self.windows.row_len());
-        let at = self.operands::<S, P, B>(block);
+        // Copies, which no write to the output can change: the addresses of a tile must not wait for the
+        // tile before it.
+        let (windows, width) = (*self.windows, self.windows.per_row);
+        let (rows, x_stride) = (windows.size[0], windows.row_len());
+        let w = self.operands::<S, P, B>(block).w;
         let channels = self.weights.shape()[0];
         let step = self.output.step(channels);
+        let tiles = width / P;
         for row in 0..self.rows.len() {
-            for column in (0..self.windows.per_row).step_by(P) {
-                let position = Position { row, column };
-                let x = self.window(position);
-                let to = self.output.offset(position, self.windows.per_row, channels);
-                let x_sums = if S::MAX_IDENTITY {
-                    let last = (P - 1) * STRIDE;
-                    self.sums.row(row)[column * STRIDE..][..=last].as_ptr()
-                } else {
-                    std::ptr::null()
-                };
-                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of
-                // windows and of blocks are equally long and that blocks have this kernel's lanes.
+            let first = Position { row, column: 0 };
+            let mut x = self.window(first);
+            let mut to = self.output.offset(first, width, channels);
+            let mut x_sums = match S::MAX_IDENTITY {
+                true => self.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
+                false => std::ptr::null(),
+            };
+            let mut column = 0;
+            for _ in 0..tiles {
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there,
+                // and `run` that rows of windows and of blocks are equally long and that blocks have this
+                // kernel's lanes.
                 unsafe {
                     let sums =
-                        slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at.w, x_sums, rows, x_stride);
+                        slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows, x_stride);
                     let position = |p| Position {
                         row,
                         column: column + p,
                     };
                     self.store(simd, block, |p| to + p * step, position, &sums);
                 }
+                x = x.wrapping_add(P * STRIDE * CHANNELS);
+                x_sums = x_sums.wrapping_add(P * STRIDE);
+                to += P * step;
+                column += P;
             }
         }
     }
