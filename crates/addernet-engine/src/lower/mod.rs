@@ -257,7 +257,9 @@ impl<'m> Lowering<'m> {
     fn map_codes(&self, id: NodeId, node: &Node) -> Result<Vec<MapCodes>, EngineError> {
         let request = |request: &Request| {
             let affine = Affine {
-                gain: exp2(-self.fractions[id]) / request.unit,
+                // From 256 on the gain makes no difference: 0 is code `zero`, and any other value
+                // is beyond the first or the last code.
+                gain: (exp2(-self.fractions[id]) / request.unit).min(256.0),
                 offset: 0.0,
                 range: MAP_RANGE,
                 centre: 0.0,
