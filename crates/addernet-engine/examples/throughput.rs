@@ -157,27 +157,21 @@ fn layer(
     let (x, w) = bench::operands_u8(&geometry);
     let packed = kernel.pack(geometry.weight_shape(), &w)?;
     let scales = ChannelScales::new((0..kernels).map(|_| (1, 0, 10)))?;
+    let folded = kernel.fold(&packed, &scales)?;
     let row = geometry.out_width() * kernels;
-    let mut sums = vec![0; row * geometry.out_height()];
-    let mut codes = vec![0u8; sums.len()];
+    let mut codes = vec![0u8; row * geometry.out_height()];
     let calls = per_second(seconds, || {
-        let mut finished = Ok(());
-        let sink = &mut |first: usize, sums: &[i32]| {
-            let to = CodeRows {
-                codes: &mut codes,
-                start: first * row,
-                row_pitch: row,
-                pixel_pitch: kernels,
-                range: CodeRange {
-                    max: 255,
-                    factor: 1,
-                },
-            };
-            finished = kernel.rescale_to_codes(sums, geometry.out_width(), &scales, to);
+        let to = CodeRows {
+            codes: &mut codes,
+            start: 0,
+            row_pitch: row,
+            pixel_pitch: kernels,
+            range: CodeRange {
+                max: 255,
+                factor: 1,
+            },
         };
-        kernel
-            .forward_rows(&geometry, &x, &packed, &mut sums, sink)
-            .and(finished)
+        kernel.forward_codes(&geometry, &x, &packed, &folded, to)
     })?;
     Ok(calls * geometry.elements() as f64)
 }

@@ -21,11 +21,17 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// i32 arithmetic; what is left out at the end leaves room for a residual to be added.
+    /// i32 arithmetic.
     pub(crate) const NARROW: Self = Self {
         multiplier: i32::MAX as i64,
-        value: i32::MAX as i64 - (1 << 16),
+        value: i32::MAX as i64,
         shift: 31,
+    };
+    /// Codes of a map: see [`addernet_kernels::CodeScale`].
+    pub(crate) const CODES: Self = Self {
+        multiplier: i16::MAX as i64,
+        value: i32::MAX as i64,
+        shift: 29,
     };
     /// i64 arithmetic with multipliers of 32 bits.
     pub(crate) const WIDE: Self = Self {
@@ -54,16 +60,16 @@ impl Affine {
         } else {
             (centre.clamp(low as f64, high as f64) as i64).clamp(low, high)
         };
+        // Of whole numbers, without a fraction: what does not fit then never does.
         let mut worst = f64::INFINITY;
         for shift in (0..=limits.shift).rev() {
             let one = (1u64 << shift) as f64;
             let multiplier = (self.gain * one).round_ties_even();
             let at_centre = ((self.offset + self.gain * centre as f64) * one).round_ties_even();
-            worst = worst.min(multiplier.abs().max(at_centre.abs()));
+            let largest = |s: i64| at_centre.abs() + (multiplier * (s - centre) as f64).abs();
+            worst = largest(low).max(largest(high));
             // Negated so that NaN is refused.
-            if !(multiplier.abs() <= limits.multiplier as f64
-                && at_centre.abs() <= limits.value as f64)
-            {
+            if !(multiplier.abs() <= limits.multiplier as f64 && worst <= limits.value as f64) {
                 continue;
             }
             let multiplier = multiplier as i64;
@@ -71,7 +77,6 @@ impl Affine {
             let offset = at_centre as i128 - i128::from(multiplier) * i128::from(centre) + half;
             let value = |s: i64| (i128::from(s) * i128::from(multiplier) + offset).abs();
             let largest = value(low).max(value(high)).max(offset.abs());
-            worst = worst.min(largest as f64);
             if largest <= i128::from(limits.value) {
                 return Ok(FixedPoint {
                     multiplier,

@@ -39,7 +39,7 @@ pub(crate) struct MapSpec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CodesLayout {
     pub(crate) shape: FeatureShape,
-    /// Rows above and below, columns left and right.
+    /// At least what its readers need: rows above and below, columns left and right.
     pub(crate) padding: [usize; 2],
     /// Codes of a padded tap, one per channel.
     pub(crate) pad: Vec<u8>,
@@ -146,6 +146,7 @@ pub(crate) struct Adder {
 /// The kernels that share a scale.
 #[derive(Clone, Debug)]
 pub(crate) struct AdderGroup {
+    /// Codes with at least the window's padding around them.
     pub(crate) input: CodesId,
     /// Output channels, rising.
     pub(crate) channels: Vec<usize>,
@@ -159,7 +160,7 @@ pub(crate) struct AdderGroup {
 #[derive(Clone, Debug)]
 pub(crate) enum Finish {
     /// They become codes at once: nothing else reads them.
-    Codes(Vec<SumCodes>),
+    Codes(SumCodes),
     /// They become a map.
     Map {
         scales: ChannelScales,
@@ -239,6 +240,16 @@ impl Program {
     }
 }
 
+impl Finish {
+    /// The scales of the sums.
+    pub(crate) fn scales(&self) -> &ChannelScales {
+        match self {
+            Finish::Codes(codes) => &codes.scales,
+            Finish::Map { scales, .. } => scales,
+        }
+    }
+}
+
 impl CodesLayout {
     /// Codes of a pixel.
     pub(crate) fn pixel(&self) -> usize {
@@ -253,10 +264,25 @@ impl CodesLayout {
         ]
     }
 
-    /// Codes in all.
+    /// Codes in all. Behind the last row there is another border: a layer with less padding reads whole rows
+    /// from the first pixel of its own border on.
     pub(crate) fn len(&self) -> usize {
-        let [height, width] = self.padded();
-        height * width * self.pixel()
+        self.padded()[0] * self.row_pitch() + self.padding[1] * self.pixel()
+    }
+
+    /// Widens the border so that rows begin on a cache line, where whole pixels can do that.
+    pub(crate) fn align(&mut self) {
+        const LINE: usize = 64;
+        // A border that is much wider than it needs to be costs more than it gains.
+        const MOST: usize = 4;
+        let pixel = self.pixel();
+        let together = LINE / pixel.min(LINE);
+        if together <= MOST
+            && LINE.is_multiple_of(pixel)
+            && self.shape.width.is_multiple_of(together)
+        {
+            self.padding[1] = self.padding[1].next_multiple_of(together);
+        }
     }
 
     /// Codes from a row to the next.
@@ -264,8 +290,9 @@ impl CodesLayout {
         self.padded()[1] * self.pixel()
     }
 
-    /// Where the first pixel inside the border is.
-    pub(crate) fn start(&self) -> usize {
-        self.padding[0] * self.row_pitch() + self.padding[1] * self.pixel()
+    /// Where the first pixel inside a border of `padding`, no more than there is, begins.
+    pub(crate) fn start(&self, padding: [usize; 2]) -> usize {
+        let [above, left] = [0, 1].map(|axis| self.padding[axis] - padding[axis]);
+        above * self.row_pitch() + left * self.pixel()
     }
 }

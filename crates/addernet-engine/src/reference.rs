@@ -196,15 +196,12 @@ impl State<'_> {
 
     fn finish(&mut self, finish: &Finish, sums: &Plane) -> Option<()> {
         match finish {
-            Finish::Codes(all) => {
-                for SumCodes {
-                    codes,
-                    scales,
-                    range,
-                } in all
-                {
-                    self.codes[*codes] = Some(sums.map(|c, s| code(*range, scaled(scales, c, s))));
-                }
+            Finish::Codes(SumCodes {
+                codes,
+                scales,
+                range,
+            }) => {
+                self.codes[*codes] = Some(sums.map(|c, s| code(*range, scaled(scales, c, s))));
             }
             Finish::Map {
                 scales,
@@ -213,7 +210,7 @@ impl State<'_> {
                 map,
                 codes,
             } => {
-                let mut values = sums.map(|c, s| scaled(scales, c, s)).values;
+                let mut values = sums.map(|c, s| to_i16(scaled(scales, c, s))).values;
                 if let Some(residual) = residual {
                     let residual = self.maps[*residual].as_ref()?;
                     values
@@ -243,7 +240,9 @@ impl State<'_> {
         } in all
         {
             let value = |_, v: i64| {
-                let q = (v * i64::from(scale.multiplier) + i64::from(scale.offset)) >> scale.shift;
+                let half = 1 << (scale.shift() - 1);
+                let q = (v * i64::from(scale.multiplier()) + half) >> scale.shift();
+                let q = q + i64::from(scale.zero());
                 code(*range, q)
             };
             self.codes[*codes] = Some(self.maps[from].as_ref()?.map(value));
@@ -333,102 +332,4 @@ fn pooled(pool: &Pool, input: &Plane, shape: FeatureShape) -> Plane {
         }
     }
     Plane { shape, values }
-}
-
-#[cfg(test)]
-mod dbg {
-    use super::*;
-    #[test]
-    fn compare() {
-        use addernet_graph::{Hook, HookError, Node, NodeId};
-        let path = std::env::var("DBG_MODEL").unwrap();
-        let file = addernet_graph::file::ModelFile::read(&path).unwrap();
-        let q = addernet_quant::store::from_file(file).unwrap();
-        let program = Program::lower(&q).unwrap();
-        for (id, n) in q.model().graph().nodes().iter().enumerate() {
-            let _ = (id, n);
-        }
-        let data = std::fs::read("/work/scratch/data/cifar-10-batches-bin/test_batch.bin").unwrap();
-        struct H(Vec<(String, Vec<f32>)>);
-        impl Hook for H {
-            fn inputs(
-                &mut self,
-                _: NodeId,
-                node: &Node,
-                inputs: &[&ndarray::Array4<f32>],
-            ) -> Result<(), HookError> {
-                if node.adder().is_some() {
-                    self.0
-                        .push((node.name().to_owned(), inputs[0].iter().copied().collect()));
-                }
-                Ok(())
-            }
-        }
-        let sim =
-            addernet_quant::Simulator::new(&q, addernet_kernels::select(None).unwrap()).unwrap();
-        let p = &program.preprocessing;
-        let mut stats: std::collections::BTreeMap<usize, (String, f64, f64, f64, f64)> =
-            Default::default();
-        for img in 0..8 {
-            let rec = &data[img * 3073 + 1..][..3072];
-            let px: Vec<u8> = (0..3072).map(|i| rec[(i % 3) * 1024 + i / 3]).collect();
-            let x: Vec<f32> = px
-                .iter()
-                .enumerate()
-                .map(|(i, &v)| (v as f32 / 255.0 - p.mean[i % 3]) / p.std[i % 3])
-                .collect();
-            let mut h = H(vec![]);
-            sim.run_with(
-                ndarray::Array4::from_shape_vec((1, 32, 32, 3), x).unwrap(),
-                &mut h,
-            )
-            .unwrap();
-            let shape = program.graph.input_shape();
-            let mut state = State {
-                program: &program,
-                pixels: Plane {
-                    shape,
-                    values: px.iter().map(|&x| x.into()).collect(),
-                },
-                maps: program.maps.iter().map(|_| None).collect(),
-                codes: program.codes.iter().map(|_| None).collect(),
-                wide: vec![],
-            };
-            for step in &program.steps {
-                if let StepKind::Adder(a) = &step.kind {
-                    let (at, (name, xs)) =
-                        h.0.iter()
-                            .enumerate()
-                            .find(|(_, (n, _))| *n == step.node)
-                            .unwrap();
-                    let layer = &q.layers()[name];
-                    let codes = &state.codes[a.groups[0].input].as_ref().unwrap().values;
-                    let g = layer.groups[0];
-                    let e = stats.entry(at).or_insert((name.clone(), 0., 0., 0., 0.));
-                    for (x, c) in xs.iter().zip(codes) {
-                        let s = layer.activation_format.encode(*x, g.scale, g.levels);
-                        let d = *c as f64 - s as f64;
-                        e.1 += 1.0;
-                        e.2 += d;
-                        e.3 += d.abs();
-                        e.4 += f64::from(d != 0.0);
-                    }
-                }
-                state.step(step).unwrap();
-            }
-        }
-        for (_, s) in stats {
-            println!(
-                "{:28} mean {:+.5} abs {:.5} differ {:.4}",
-                s.0,
-                s.2 / s.1,
-                s.3 / s.1,
-                s.4 / s.1
-            );
-        }
-        for m in &program.maps {
-            println!("{:?}", m);
-        }
-        println!("{:?}", crate::lower::formats::exp2(0));
-    }
 }

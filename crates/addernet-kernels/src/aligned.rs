@@ -14,7 +14,7 @@ struct Line([u8; LINE]);
 ///
 /// # Safety
 /// Every pattern of bits must be a value, and neither size nor alignment may exceed a line.
-pub(crate) unsafe trait Plain: Copy {}
+pub unsafe trait Plain: Copy {}
 
 // SAFETY: every pattern of bits is a value.
 unsafe impl Plain for f32 {}
@@ -23,12 +23,14 @@ unsafe impl Plain for u8 {}
 // SAFETY: every pattern of bits is a value.
 unsafe impl Plain for i8 {}
 // SAFETY: every pattern of bits is a value.
+unsafe impl Plain for i16 {}
+// SAFETY: every pattern of bits is a value.
 unsafe impl Plain for i32 {}
 
 /// A growable buffer whose first element is aligned to 64 bytes, so that vector loads never
 /// straddle cache lines.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct AlignedVec<T> {
+pub struct AlignedVec<T> {
     lines: Vec<Line>,
     len: usize,
     element: PhantomData<T>,
@@ -45,7 +47,7 @@ impl<T: Plain> AlignedVec<T> {
     }
 
     /// `len` zeros.
-    pub(crate) fn zeros(len: usize) -> Self {
+    pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::new();
         buffer.resize(len);
         buffer
@@ -70,5 +72,19 @@ impl<T: Plain> AlignedVec<T> {
     pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
         // SAFETY: as in `as_slice`, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl<T: Plain> std::ops::Deref for AlignedVec<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.as_slice()
+    }
+}
+
+impl<T: Plain> std::ops::DerefMut for AlignedVec<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        self.as_mut_slice()
     }
 }

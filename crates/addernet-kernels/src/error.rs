@@ -77,11 +77,13 @@ pub enum KernelError {
         /// Name of the kernel that was asked to use them.
         kernel: &'static str,
     },
-    /// A fixed-point scale shifts by more than an i32 has bits.
-    #[error("fixed-point scale: a shift of {shift} bits; at most 31 are possible")]
+    /// A fixed-point scale shifts by more, or less, than it can.
+    #[error("fixed-point scale: a shift of {shift} bits is not possible; {limit} are the most")]
     Shift {
         /// The shift.
         shift: u32,
+        /// The largest one.
+        limit: u32,
     },
     /// No kernel of that name runs here.
     #[error(

@@ -1,6 +1,6 @@
 //! The shape of one adder convolution.
 
-use crate::KernelError;
+use crate::{KernelError, error::check_len};
 
 #[cfg(test)]
 mod tests;
@@ -132,6 +132,27 @@ impl ConvGeometry {
             self.stride,
             self.padding,
         )
+    }
+
+    /// The same layer with only the first so many output rows and columns: for an input that is a part of a
+    /// larger map.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] unless there is at least one of each, and no more than the layer has.
+    pub fn cropped(&self, [height, width]: [usize; 2]) -> Result<Self, KernelError> {
+        for (what, size, most) in [
+            ("cropped output's height", height, self.out_height),
+            ("cropped output's width", width, self.out_width),
+        ] {
+            check_len(what, size.clamp(1, most), size)?;
+        }
+        let pixels = (self.batch * height * width * self.out_channels) as u64;
+        Ok(Self {
+            out_height: height,
+            out_width: width,
+            elements: pixels * self.taps() as u64,
+            ..*self
+        })
     }
 
     /// Images.

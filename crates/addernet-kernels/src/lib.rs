@@ -55,11 +55,12 @@ mod uint8;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use aligned::AlignedVec;
 pub use dispatch::{KERNEL_ENV, available, available_u8, select, select_u8};
 pub use error::KernelError;
 pub use fp32::{AdderKernelF32, PackedWeightsF32};
 pub use geometry::ConvGeometry;
 pub use uint8::{
-    AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, MapSink, PIXEL_GROUP,
-    PackedWeightsI8, PackedWeightsU8, Residual, RowSink,
+    AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, FoldedScales, MapCodes,
+    MapOutput, PIXEL_GROUP, PackedWeightsI8, PackedWeightsU8, Residual, RowSink,
 };

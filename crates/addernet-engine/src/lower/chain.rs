@@ -79,31 +79,30 @@ impl<'m> Lowering<'m> {
         let last = chain.last;
         // A ReLU cuts off codes below that of zero; at code 0 the codes' own range does it.
         let cuts = chain.relu && self.requests[last].iter().any(|request| request.min < 0);
-        let mut product = 0;
-        let finish = if self.needs_map(last) || chain.residual.is_some() || cuts {
-            let (scales, worst) = self.to_map(node, &affines, last)?;
-            product = worst;
-            let map = self.new_map(last);
-            Finish::Map {
-                scales,
-                residual: chain.residual,
-                relu: chain.relu,
-                map,
-                codes: self.map_codes(last, node)?,
-            }
-        } else {
-            let mut codes = Vec::new();
-            for request in &self.requests[last] {
-                let (scales, worst) =
-                    self.scales(node, &affines, 1.0 / request.unit, -f64::from(request.min))?;
-                product = product.max(worst);
-                codes.push(SumCodes {
+        let mapped = self.needs_map(last) || chain.residual.is_some() || cuts;
+        let (finish, product) = match self.requests[last].as_slice() {
+            [request] if !mapped => {
+                let zero = -f64::from(request.min);
+                let (scales, product) = self.scales(node, &affines, 1.0 / request.unit, zero)?;
+                let codes = SumCodes {
                     codes: request.codes,
                     scales,
                     range: request.range,
-                });
+                };
+                (Finish::Codes(codes), product)
             }
-            Finish::Codes(codes)
+            _ => {
+                let (scales, product) = self.to_map(node, &affines, last)?;
+                let map = self.new_map(last);
+                let finish = Finish::Map {
+                    scales,
+                    residual: chain.residual,
+                    relu: chain.relu,
+                    map,
+                    codes: self.map_codes(last, node)?,
+                };
+                (finish, product)
+            }
         };
         self.headroom.push(LayerHeadroom {
             node: node.name().to_owned(),

@@ -257,23 +257,22 @@ impl<'m> Lowering<'m> {
     fn map_codes(&self, id: NodeId, node: &Node) -> Result<Vec<MapCodes>, EngineError> {
         let request = |request: &Request| {
             let affine = Affine {
-                gain: exp2(-self.fractions[id]) / request.unit,
-                offset: -f64::from(request.min),
+                // From 256 on the gain makes no difference: 0 is code `zero`, and any other value
+                // is beyond the first or the last code.
+                gain: (exp2(-self.fractions[id]) / request.unit).min(256.0),
+                offset: 0.0,
                 range: MAP_RANGE,
                 centre: 0.0,
             };
             let FixedPoint {
-                multiplier,
-                offset,
-                shift,
-            } = fixed(node, &affine, Limits::NARROW)?;
+                multiplier, shift, ..
+            } = fixed(node, &affine, Limits::CODES)?;
+            // The limits are those of a code scale; codes have 8 bits.
+            let scale = CodeScale::new(multiplier as i16, shift, -request.min as i16)
+                .map_err(EngineError::kernel(node.name()))?;
             Ok(MapCodes {
                 codes: request.codes,
-                scale: CodeScale {
-                    multiplier: multiplier as i32,
-                    offset: offset as i32,
-                    shift,
-                },
+                scale,
                 range: request.range,
             })
         };
@@ -323,39 +322,42 @@ impl<'m> Lowering<'m> {
             let from = node.inputs()[0];
             let shape = self.graph.nodes()[from].shape();
             let zero = (-format.min()) as u8 * range.factor;
-            let layout = CodesLayout {
-                shape,
-                padding: attributes.padding,
-                pad: vec![zero; shape.channels],
-                multiple: adder::CHANNELS,
-            };
             for group in &layer.groups {
                 let unit =
                     f64::from(format.multiplier) * f64::from(group.scale) / f64::from(group.levels);
-                let same = self.requests[from].iter().find(|r| {
-                    r.unit == unit
-                        && r.min == format.min()
-                        && r.range == range
-                        && self.codes[r.codes].layout == layout
-                });
-                let codes = match same {
-                    Some(request) => request.codes,
-                    None => {
-                        let codes = self.new_codes(layout.clone());
-                        let min = format.min();
-                        self.requests[from].push(Request {
-                            codes,
-                            unit,
-                            min,
-                            range,
-                        });
-                        codes
-                    }
+                let request = Request {
+                    codes: self.codes.len(),
+                    unit,
+                    min: format.min(),
+                    range,
                 };
+                let layout = CodesLayout {
+                    shape,
+                    padding: attributes.padding,
+                    pad: vec![zero; shape.channels],
+                    multiple: adder::CHANNELS,
+                };
+                let codes = self.request(from, request, layout);
                 self.group_codes[id].push(codes);
             }
         }
         Ok(())
+    }
+
+    /// The codes of node `from` that a request asks for: those of an equal one, with a border wide enough
+    /// for both, or new ones.
+    fn request(&mut self, from: NodeId, request: Request, layout: CodesLayout) -> CodesId {
+        let same = self.requests[from]
+            .iter()
+            .find(|r| r.unit == request.unit && r.min == request.min && r.range == request.range);
+        if let Some(&Request { codes, .. }) = same {
+            let own = &mut self.codes[codes].layout.padding;
+            *own = [0, 1].map(|axis| own[axis].max(layout.padding[axis]));
+            return codes;
+        }
+        let codes = self.new_codes(layout);
+        self.requests[from].push(Request { codes, ..request });
+        codes
     }
 
     fn finish(mut self) -> Result<Program, EngineError> {
@@ -372,6 +374,7 @@ impl<'m> Lowering<'m> {
                 fraction: self.fractions[last],
             },
         };
+        self.codes.iter_mut().for_each(|codes| codes.layout.align());
         plan::assign_slots(&self.steps, &mut self.maps, &mut self.codes, output);
         Ok(Program {
             graph: self.graph.clone(),

@@ -134,10 +134,7 @@ fn writes(kind: &StepKind) -> Vec<Value> {
 
 fn finished(finish: &Finish) -> Vec<Value> {
     match finish {
-        Finish::Codes(codes) => codes
-            .iter()
-            .map(|codes| Value::Codes(codes.codes))
-            .collect(),
+        Finish::Codes(codes) => vec![Value::Codes(codes.codes)],
         Finish::Map { map, codes, .. } => {
             let codes = codes.iter().map(|codes| Value::Codes(codes.codes));
             std::iter::once(Value::Map(*map)).chain(codes).collect()

@@ -27,15 +27,9 @@ pub(super) fn run(
     let mut patch = std::mem::take(&mut space.window);
     patch.clear();
     patch.resize(taps, 0);
-    match to {
-        None => {
-            space.wide.clear();
-            space.wide.resize(height * width * outputs, 0);
-        }
-        Some(slot) => {
-            let len = space.maps[slot].len().max(height * width * outputs);
-            space.maps[slot].resize(len, 0);
-        }
+    if to.is_none() {
+        space.wide.clear();
+        space.wide.resize(height * width * outputs, 0);
     }
     for pixel in 0..height * width {
         let (top, left) = (

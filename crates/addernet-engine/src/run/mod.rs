@@ -6,7 +6,8 @@ pub(crate) use plain::mean;
 pub(crate) mod workspace;
 
 use addernet_kernels::{
-    AdderKernelU8, CodeRows, ConvGeometry, PackedWeightsI8, PackedWeightsU8, Residual,
+    AdderKernelU8, AlignedVec, ChannelScales, CodeRows, ConvGeometry, FoldedScales, KernelError,
+    MapOutput, PackedWeightsI8, PackedWeightsU8, Residual,
 };
 
 use crate::error::EngineError;
@@ -27,17 +28,30 @@ enum Prepared {
     PixelConv {
         geometry: ConvGeometry,
         weights: PackedWeightsI8,
+        scales: FoldedScales,
         sums: usize,
     },
     Adder {
         groups: Vec<PreparedGroup>,
         sums: usize,
+        /// The scales of the one group, if there is one.
+        folded: Option<FoldedScales>,
     },
 }
 
 struct PreparedGroup {
+    /// Of the part of the codes that the layer reads, which has its padding.
     geometry: ConvGeometry,
+    /// Where that part begins.
+    start: usize,
     weights: PackedWeightsU8,
+}
+
+impl PreparedGroup {
+    /// The part of a map of codes that the layer reads.
+    fn input<'a>(&self, codes: &'a [u8]) -> &'a [u8] {
+        &codes[self.start..][..self.geometry.in_len()]
+    }
 }
 
 impl Runner {
@@ -53,7 +67,8 @@ impl Runner {
                 StepKind::PixelConv(conv) => {
                     let layout = &program.codes[conv.input].layout;
                     let weights = std::mem::take(&mut conv.weights);
-                    prepare_pixel_conv(layout, &conv.window, &weights)
+                    let scales = conv.finish.scales();
+                    prepare_pixel_conv(kernel, layout, &conv.window, &weights, scales)
                 }
                 StepKind::Adder(adder) => prepare_adder(kernel, &program.codes, adder),
                 _ => Ok(Prepared::Nothing),
@@ -93,7 +108,7 @@ impl Runner {
                 let map = &space.maps[self.program.maps[id].slot];
                 logits
                     .iter_mut()
-                    .zip(map)
+                    .zip(map.iter())
                     .for_each(|(logit, &v)| *logit = v.into());
             }
         }
@@ -118,29 +133,45 @@ impl Runner {
                 Prepared::PixelConv {
                     geometry,
                     weights,
+                    scales,
                     sums,
                 },
             ) => {
                 let slot = self.program.codes[conv.input].slot;
-                let input = std::mem::take(&mut space.codes[slot]);
-                let result = self.with_sums(space, *sums, |space, buffer| {
-                    let mut finished = Ok(());
-                    let sink = &mut |row: usize, sums: &[i32]| {
-                        if finished.is_ok() {
-                            finished = self.finish(&conv.finish, space, geometry, row, sums);
-                        }
-                    };
-                    let kernel = self.kernel;
-                    kernel
-                        .convolve_rows(geometry, &input, weights, buffer, sink)
-                        .and(finished)
-                });
-                space.codes[slot] = input;
+                let codes = std::mem::take(&mut space.codes[slot]);
+                let input = &codes[..geometry.in_len()];
+                let result = match &conv.finish {
+                    Finish::Map { .. } => self.to_map(&conv.finish, space, |kernel, output| {
+                        kernel.convolve_map(geometry, input, weights, scales, output)
+                    }),
+                    Finish::Codes(_) => self.with_sums(space, *sums, |space, buffer| {
+                        let mut finished = Ok(());
+                        let sink = &mut |row: usize, sums: &[i32]| {
+                            if finished.is_ok() {
+                                finished = self.finish(&conv.finish, space, geometry, row, sums);
+                            }
+                        };
+                        let kernel = self.kernel;
+                        kernel
+                            .convolve_rows(geometry, input, weights, buffer, sink)
+                            .and(finished)
+                    }),
+                };
+                space.codes[slot] = codes;
                 result.map_err(EngineError::kernel(&step.node))
             }
-            (StepKind::Adder(adder), Prepared::Adder { groups, sums }) => self
-                .adder(adder, groups, *sums, space)
-                .map_err(EngineError::kernel(&step.node)),
+            (
+                StepKind::Adder(adder),
+                Prepared::Adder {
+                    groups,
+                    sums,
+                    folded,
+                },
+            ) => match (groups.as_slice(), folded) {
+                ([group], Some(scales)) => self.one_group(adder, group, scales, space),
+                _ => self.groups(adder, groups, *sums, space),
+            }
+            .map_err(EngineError::kernel(&step.node)),
             (StepKind::Dense(dense), _) => {
                 let spec = &self.program.maps[dense.from];
                 let from = std::mem::take(&mut space.maps[spec.slot]);
@@ -155,30 +186,113 @@ impl Runner {
         }
     }
 
-    fn adder(
+    /// An adder layer whose kernels share a scale: sums are scaled before they leave the registers.
+    fn one_group(
+        &self,
+        adder: &Adder,
+        group: &PreparedGroup,
+        scales: &FoldedScales,
+        space: &mut Workspace,
+    ) -> Result<(), KernelError> {
+        let PreparedGroup {
+            geometry, weights, ..
+        } = group;
+        let slot = |codes: CodesId| self.program.codes[codes].slot;
+        let input_slot = slot(adder.groups[0].input);
+        let codes = std::mem::take(&mut space.codes[input_slot]);
+        let input = group.input(&codes);
+        let result = match &adder.finish {
+            Finish::Codes(SumCodes { codes, range, .. }) => {
+                let layout = &self.program.codes[*codes].layout;
+                let to = code_rows(layout, &mut space.codes[slot(*codes)], 0, *range);
+                self.kernel
+                    .forward_codes(geometry, input, weights, scales, to)
+            }
+            Finish::Map { .. } => self.to_map(&adder.finish, space, |kernel, output| {
+                kernel.forward_map(geometry, input, weights, scales, output)
+            }),
+        };
+        space.codes[input_slot] = codes;
+        result
+    }
+
+    /// Runs a layer whose sums become a map, if `finish` says so.
+    fn to_map(
+        &self,
+        finish: &Finish,
+        space: &mut Workspace,
+        run: impl FnOnce(&dyn AdderKernelU8, MapOutput<'_, '_>) -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        let Finish::Map {
+            residual,
+            relu,
+            map,
+            codes,
+            ..
+        } = finish
+        else {
+            return Ok(());
+        };
+        let slot = |codes: CodesId| self.program.codes[codes].slot;
+        let spec = &self.program.maps[*map];
+        let mut own = std::mem::take(&mut space.maps[spec.slot]);
+        let len = spec.shape.values();
+        let residual = match residual.map(|id| self.program.maps[id].slot) {
+            None => Residual::None,
+            Some(slot) if slot == spec.slot => Residual::InPlace,
+            Some(slot) => Residual::Map(&space.maps[slot][..len]),
+        };
+        let mut lent: Vec<AlignedVec<u8>> = codes
+            .iter()
+            .map(|codes| std::mem::take(&mut space.codes[slot(codes.codes)]))
+            .collect();
+        let mut targets: Vec<_> = codes
+            .iter()
+            .zip(&mut lent)
+            .map(|(to, lent)| addernet_kernels::MapCodes {
+                scale: to.scale,
+                rows: code_rows(&self.program.codes[to.codes].layout, lent, 0, to.range),
+            })
+            .collect();
+        let output = MapOutput {
+            residual,
+            relu: *relu,
+            map: &mut own[..len],
+            codes: &mut targets,
+        };
+        let result = run(self.kernel, output);
+        for (codes, lent) in codes.iter().zip(lent) {
+            space.codes[slot(codes.codes)] = lent;
+        }
+        space.maps[spec.slot] = own;
+        result
+    }
+
+    /// An adder layer of several groups, whose sums are put in order before they are scaled.
+    fn groups(
         &self,
         adder: &Adder,
         groups: &[PreparedGroup],
         sums: usize,
         space: &mut Workspace,
-    ) -> Result<(), addernet_kernels::KernelError> {
-        if let ([prepared], [group]) = (groups, adder.groups.as_slice()) {
-            return self.one_group(&adder.finish, group, prepared, sums, space);
-        }
+    ) -> Result<(), KernelError> {
         let mut layer_sums = std::mem::take(&mut space.layer_sums);
         layer_sums.resize(adder.out.values(), 0);
         for (group, prepared) in adder.groups.iter().zip(groups) {
-            let PreparedGroup { geometry, weights } = prepared;
+            let PreparedGroup {
+                geometry, weights, ..
+            } = prepared;
             let slot = self.program.codes[group.input].slot;
-            let input = std::mem::take(&mut space.codes[slot]);
+            let codes = std::mem::take(&mut space.codes[slot]);
             let result = self.with_sums(space, sums, |_, buffer| {
                 let sink = &mut |row: usize, sums: &[i32]| {
                     scatter(group, adder, row, sums, &mut layer_sums);
                 };
+                let input = prepared.input(&codes);
                 self.kernel
-                    .forward_rows(geometry, &input, weights, buffer, sink)
+                    .forward_rows(geometry, input, weights, buffer, sink)
             });
-            space.codes[slot] = input;
+            space.codes[slot] = codes;
             result?;
         }
         if let Some(prepared) = groups.first() {
@@ -186,94 +300,6 @@ impl Runner {
         }
         space.layer_sums = layer_sums;
         Ok(())
-    }
-
-    /// An adder layer whose kernels share a scale: nothing needs to be put in order, and sums are scaled
-    /// before they leave the registers.
-    fn one_group(
-        &self,
-        finish: &Finish,
-        group: &AdderGroup,
-        PreparedGroup { geometry, weights }: &PreparedGroup,
-        sums: usize,
-        space: &mut Workspace,
-    ) -> Result<(), addernet_kernels::KernelError> {
-        let slot = self.program.codes[group.input].slot;
-        let input = std::mem::take(&mut space.codes[slot]);
-        let result = match finish {
-            Finish::Codes(all) => match all.as_slice() {
-                [
-                    SumCodes {
-                        codes,
-                        scales,
-                        range,
-                    },
-                ] => {
-                    let spec = &self.program.codes[*codes];
-                    let to = code_rows(&spec.layout, &mut space.codes[spec.slot], 0, *range);
-                    self.kernel
-                        .forward_codes(geometry, &input, weights, scales, to)
-                }
-                _ => self.with_sums(space, sums, |space, buffer| {
-                    let mut finished = Ok(());
-                    let sink = &mut |row: usize, sums: &[i32]| {
-                        if finished.is_ok() {
-                            finished = self.finish(finish, space, geometry, row, sums);
-                        }
-                    };
-                    self.kernel
-                        .forward_rows(geometry, &input, weights, buffer, sink)
-                        .and(finished)
-                }),
-            },
-            Finish::Map {
-                scales,
-                residual,
-                relu,
-                map,
-                codes,
-            } => {
-                let spec = &self.program.maps[*map];
-                let mut own = std::mem::take(&mut space.maps[spec.slot]);
-                let residual = residual.map(|id| self.program.maps[id].slot);
-                // The sink writes codes while the residual is read: both are part of the workspace.
-                let other = match residual {
-                    Some(other) if other != spec.slot => {
-                        Some((other, std::mem::take(&mut space.maps[other])))
-                    }
-                    _ => None,
-                };
-                let len = spec.shape.values();
-                let added = match (&other, residual) {
-                    (Some((_, map)), _) => Residual::Map(&map[..len]),
-                    (None, Some(_)) => Residual::InPlace,
-                    (None, None) => Residual::None,
-                };
-                let mut finished = Ok(());
-                let size = [spec.shape.width, spec.shape.channels];
-                let sink = &mut |row: usize, map: &[i16]| {
-                    if finished.is_ok() {
-                        finished = self.quantize(map, size, row, codes, space);
-                    }
-                };
-                let result = self.kernel.forward_map(
-                    geometry,
-                    &input,
-                    weights,
-                    scales,
-                    (added, *relu),
-                    &mut own[..len],
-                    sink,
-                );
-                space.maps[spec.slot] = own;
-                if let Some((slot, map)) = other {
-                    space.maps[slot] = map;
-                }
-                result.and(finished)
-            }
-        };
-        space.codes[slot] = input;
-        result
     }
 
     /// Lends the buffer for sums, `len` of them.
@@ -300,20 +326,17 @@ impl Runner {
         geometry: &ConvGeometry,
         row: usize,
         sums: &[i32],
-    ) -> Result<(), addernet_kernels::KernelError> {
+    ) -> Result<(), KernelError> {
         let width = geometry.out_width();
         match finish {
-            Finish::Codes(all) => {
-                for SumCodes {
-                    codes,
-                    scales,
-                    range,
-                } in all
-                {
-                    let spec = &self.program.codes[*codes];
-                    let rows = code_rows(&spec.layout, &mut space.codes[spec.slot], row, *range);
-                    self.kernel.rescale_to_codes(sums, width, scales, rows)?;
-                }
+            Finish::Codes(SumCodes {
+                codes,
+                scales,
+                range,
+            }) => {
+                let spec = &self.program.codes[*codes];
+                let rows = code_rows(&spec.layout, &mut space.codes[spec.slot], row, *range);
+                self.kernel.rescale_to_codes(sums, width, scales, rows)?;
             }
             Finish::Map {
                 scales,
@@ -352,7 +375,7 @@ impl Runner {
         row: usize,
         all: &[MapCodes],
         space: &mut Workspace,
-    ) -> Result<(), addernet_kernels::KernelError> {
+    ) -> Result<(), KernelError> {
         for MapCodes {
             codes,
             scale,
@@ -376,7 +399,7 @@ fn code_rows<'a>(
 ) -> CodeRows<'a> {
     CodeRows {
         codes,
-        start: layout.start() + row * layout.row_pitch(),
+        start: layout.start([0, 0]) + row * layout.row_pitch(),
         row_pitch: layout.row_pitch(),
         pixel_pitch: layout.pixel(),
         range,
@@ -395,18 +418,22 @@ fn scatter(group: &AdderGroup, adder: &Adder, row: usize, sums: &[i32], layer_su
 }
 
 fn prepare_pixel_conv(
+    kernel: &dyn AdderKernelU8,
     layout: &CodesLayout,
     window: &Window,
     weights: &[i8],
-) -> Result<Prepared, addernet_kernels::KernelError> {
+    scales: &ChannelScales,
+) -> Result<Prepared, KernelError> {
     let geometry = geometry(layout, window)?;
     let (row, rows) = (
         geometry.out_width() * geometry.out_channels(),
         geometry.out_height(),
     );
+    let packed = PackedWeightsI8::new(window.shape, weights)?;
     Ok(Prepared::PixelConv {
         geometry,
-        weights: PackedWeightsI8::new(window.shape, weights)?,
+        scales: kernel.fold_convolution(&packed, scales)?,
+        weights: packed,
         sums: sums_len(row, rows, weights.len()),
     })
 }
@@ -415,41 +442,51 @@ fn prepare_adder(
     kernel: &dyn AdderKernelU8,
     codes: &[CodesSpec],
     adder: &mut Adder,
-) -> Result<Prepared, addernet_kernels::KernelError> {
+) -> Result<Prepared, KernelError> {
     let mut groups = Vec::with_capacity(adder.groups.len());
     let mut sums = 0;
     for group in &mut adder.groups {
         let layout = &codes[group.input].layout;
         let geometry = geometry(layout, &group.window)?;
-        let weights = filled_up(
-            &std::mem::take(&mut group.weights),
-            group.window.shape,
-            layout.pixel(),
-        );
+        let weights = std::mem::take(&mut group.weights);
+        let weights = filled_up(&weights, group.window.shape, layout.pixel());
         let row = geometry.out_width() * geometry.out_channels();
         sums = sums.max(sums_len(row, geometry.out_height(), weights.len()));
         groups.push(PreparedGroup {
             geometry,
+            start: layout.start(group.window.padding),
             weights: kernel.pack(geometry.weight_shape(), &weights)?,
         });
     }
-    Ok(Prepared::Adder { groups, sums })
+    let scales = adder.finish.scales();
+    let folded = match groups.as_slice() {
+        [group] => Some(kernel.fold(&group.weights, scales)?),
+        _ => None,
+    };
+    Ok(Prepared::Adder {
+        groups,
+        sums,
+        folded,
+    })
 }
 
-/// The geometry of a layer that reads a padded map.
-fn geometry(
-    layout: &CodesLayout,
-    window: &Window,
-) -> Result<ConvGeometry, addernet_kernels::KernelError> {
-    let [height, width] = layout.padded();
+/// The geometry of a layer that reads a map with at least its padding around it.
+fn geometry(layout: &CodesLayout, window: &Window) -> Result<ConvGeometry, KernelError> {
     let [out_channels, _, kernel_height, kernel_width] = window.shape;
-    ConvGeometry::new(
-        [1, height, width, layout.pixel()],
+    let height = layout.shape.height + 2 * window.padding[0];
+    let width = layout.shape.width + 2 * window.padding[1];
+    let whole = ConvGeometry::new(
+        [1, height, layout.padded()[1], layout.pixel()],
         out_channels,
         [kernel_height, kernel_width],
         window.stride,
         [0, 0],
-    )
+    )?;
+    // The wider border of another layer gives no outputs.
+    whole.cropped([
+        (height - kernel_height) / window.stride[0] + 1,
+        (width - kernel_width) / window.stride[1] + 1,
+    ])
 }
 
 /// OIHW weights with zeros in the channels that fill up a pixel: the codes there are zeros too.

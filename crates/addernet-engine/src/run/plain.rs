@@ -1,5 +1,6 @@
 //! The steps between layers.
 
+use addernet_graph::FeatureShape;
 use addernet_kernels::{KernelError, Residual};
 
 use super::Runner;
@@ -11,7 +12,7 @@ pub(super) fn copy_pixels(pixels: &[u8], layout: &CodesLayout, codes: &mut [u8])
     let channels = layout.shape.channels;
     let rows = pixels.chunks_exact(layout.shape.width * channels);
     for (row, from) in rows.enumerate() {
-        let start = layout.start() + row * layout.row_pitch();
+        let start = layout.start([0, 0]) + row * layout.row_pitch();
         let to = &mut codes[start..start + layout.shape.width * layout.pixel()];
         if let (3, 4) = (channels, layout.pixel()) {
             for (from, to) in from
@@ -129,58 +130,70 @@ impl Runner {
 
 impl Pool {
     /// Pools a map; both are height, width, channels.
-    fn run(
+    fn run(&self, input: FeatureShape, from: &[i16], output: FeatureShape, to: &mut [i16]) {
+        let area = self.kernel[0] * self.kernel[1];
+        if self.max {
+            let max = |all: &mut i16, value| *all = (*all).max(value);
+            self.windows(input, from, output, to, i16::MIN, max, |value| value);
+        } else if area <= 1 << 16 {
+            let add = |all: &mut i32, value| *all += i32::from(value);
+            self.windows(input, from, output, to, 0, add, |sum| {
+                mean(sum.into(), area as i64)
+            });
+        } else {
+            let add = |all: &mut i64, value| *all += i64::from(value);
+            self.windows(input, from, output, to, 0, add, |sum| {
+                mean(sum, area as i64)
+            });
+        }
+    }
+
+    /// Puts `last` of what `add` makes of each window's values, from `start` on, into `to`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a map and three parts of one function"
+    )]
+    fn windows<T: Copy>(
         &self,
-        input: addernet_graph::FeatureShape,
+        input: FeatureShape,
         from: &[i16],
-        output: addernet_graph::FeatureShape,
+        output: FeatureShape,
         to: &mut [i16],
+        start: T,
+        add: impl Fn(&mut T, i16),
+        last: impl Fn(T) -> i16,
     ) {
         let channels = input.channels;
-        let start = if self.max { i64::from(i16::MIN) } else { 0 };
-        let area = (self.kernel[0] * self.kernel[1]) as i64;
-        let mut window = vec![0i64; channels];
+        let mut window = vec![start; channels];
         for (pixel, to) in to.chunks_exact_mut(channels).enumerate() {
             let (row, column) = (pixel / output.width, pixel % output.width);
             window.fill(start);
-            for y in inside(
-                row * self.stride[0],
-                self.padding[0],
-                self.kernel[0],
-                input.height,
-            ) {
-                for x in inside(
-                    column * self.stride[1],
-                    self.padding[1],
-                    self.kernel[1],
-                    input.width,
-                ) {
+            let top = row * self.stride[0];
+            let left = column * self.stride[1];
+            for y in inside(top, self.padding[0], self.kernel[0], input.height) {
+                for x in inside(left, self.padding[1], self.kernel[1], input.width) {
                     let values = &from[(y * input.width + x) * channels..][..channels];
-                    for (all, &value) in window.iter_mut().zip(values) {
-                        let value = i64::from(value);
-                        *all = if self.max {
-                            (*all).max(value)
-                        } else {
-                            *all + value
-                        };
-                    }
+                    window
+                        .iter_mut()
+                        .zip(values)
+                        .for_each(|(all, &value)| add(all, value));
                 }
             }
-            for (to, &all) in to.iter_mut().zip(&window) {
-                *to = if self.max {
-                    all as i16
-                } else {
-                    mean(all, area)
-                };
-            }
+            to.iter_mut()
+                .zip(&window)
+                .for_each(|(to, &all)| *to = last(all));
         }
     }
 }
 
 /// sum/count, rounded, halves up.
 pub(crate) fn mean(sum: i64, count: i64) -> i16 {
-    // A mean of i16 values is one.
-    (2 * sum + count).div_euclid(2 * count) as i16
+    let (double, by) = (2 * sum + count, 2 * count);
+    // A mean of i16 values is one; a shift is many times as fast as a division.
+    match by & (by - 1) {
+        0 => (double >> by.trailing_zeros()) as i16,
+        _ => double.div_euclid(by) as i16,
+    }
 }
 
 /// The rows (or columns) of a window that are not padding; `first` is counted from the first padding row.

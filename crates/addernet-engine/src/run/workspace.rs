@@ -1,5 +1,7 @@
 //! The memory of one image on its way through the network.
 
+use addernet_kernels::AlignedVec;
+
 use crate::program::{CodesLayout, Program};
 
 /// Sums that go through the first-level cache at a time.
@@ -8,8 +10,8 @@ const SUMS: usize = 4096;
 /// All buffers that a thread needs, allocated once.
 #[derive(Debug)]
 pub(crate) struct Workspace {
-    pub(crate) maps: Vec<Vec<i16>>,
-    pub(crate) codes: Vec<Vec<u8>>,
+    pub(crate) maps: Vec<AlignedVec<i16>>,
+    pub(crate) codes: Vec<AlignedVec<u8>>,
     /// Rows of sums on their way from the operator to the next layer.
     pub(crate) sums: Vec<i32>,
     /// The sums of a whole layer of several groups.
@@ -22,18 +24,18 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn new(program: &Program) -> Self {
-        let mut maps: Vec<Vec<i16>> = Vec::new();
+        let mut map_lens = Vec::new();
         for map in &program.maps {
-            if maps.len() <= map.slot {
-                maps.resize_with(map.slot + 1, Vec::new);
+            if map_lens.len() <= map.slot {
+                map_lens.resize(map.slot + 1, 0);
             }
-            let len = maps[map.slot].len().max(map.shape.values());
-            maps[map.slot].resize(len, 0);
+            map_lens[map.slot] = map.shape.values().max(map_lens[map.slot]);
         }
-        let mut codes: Vec<Vec<u8>> = Vec::new();
+        let maps = map_lens.into_iter().map(AlignedVec::zeros).collect();
+        let mut codes: Vec<AlignedVec<u8>> = Vec::new();
         for spec in &program.codes {
             if codes.len() <= spec.slot {
-                codes.resize_with(spec.slot + 1, Vec::new);
+                codes.resize_with(spec.slot + 1, AlignedVec::default);
             }
             if codes[spec.slot].is_empty() {
                 codes[spec.slot] = bordered(&spec.layout);
@@ -51,8 +53,8 @@ impl Workspace {
 }
 
 /// A map of codes with its border filled; nothing inside it is written but real channels.
-fn bordered(layout: &CodesLayout) -> Vec<u8> {
-    let mut codes = vec![0; layout.len()];
+fn bordered(layout: &CodesLayout) -> AlignedVec<u8> {
+    let mut codes = AlignedVec::zeros(layout.len());
     for pixel in codes.chunks_exact_mut(layout.pixel()) {
         pixel[..layout.shape.channels].copy_from_slice(&layout.pad);
     }

@@ -41,7 +41,7 @@ impl SimdU8 for NeonU8 {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> uint32x4x2_t {
+    unsafe fn start(self, _x_sum: *const i32) -> uint32x4x2_t {
         // SAFETY: the token proves NEON.
         let half = unsafe { vdupq_n_u32(0) };
         uint32x4x2_t(half, half)
@@ -116,7 +116,7 @@ impl SimdU8 for NeonDot {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> uint32x4x2_t {
+    unsafe fn start(self, _x_sum: *const i32) -> uint32x4x2_t {
         // SAFETY: the token proves NEON.
         let half = unsafe { vdupq_n_u32(0) };
         uint32x4x2_t(half, half)

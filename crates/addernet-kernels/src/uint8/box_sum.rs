@@ -1,4 +1,4 @@
-//! The sum of each window of the input: one box filter that all output channels share.
+//! Minus the sum of each window of the input: one box filter that all output channels share.
 
 use super::simd::SimdU8;
 
@@ -53,7 +53,7 @@ impl BoxSums {
         }
     }
 
-    /// The sums of the windows of one row, `stride` apart.
+    /// Minus the sums of the windows of one row, `stride` apart.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &[i32] {
         &self.windows[self.starts[row]..]
@@ -132,7 +132,7 @@ fn sums_of_neighbours(numbers: &mut Vec<i32>, sums: &mut Vec<i32>, count: usize,
     }
 }
 
-/// The sum of each pixel's channels.
+/// Minus the sum of each pixel's channels.
 #[inline(always)]
 pub(crate) fn pixel_sums(x: &[u8], channels: usize, sums: &mut [i32]) {
     match channels {
@@ -141,7 +141,7 @@ pub(crate) fn pixel_sums(x: &[u8], channels: usize, sums: &mut [i32]) {
         64 => sums_of_pixels::<64>(x, sums),
         _ => {
             for (pixel, sum) in x.chunks_exact(channels).zip(sums) {
-                *sum = pixel.iter().map(|&x| i32::from(x)).sum();
+                *sum = -pixel.iter().map(|&x| i32::from(x)).sum::<i32>();
             }
         }
     }
@@ -150,6 +150,6 @@ pub(crate) fn pixel_sums(x: &[u8], channels: usize, sums: &mut [i32]) {
 #[inline(always)]
 fn sums_of_pixels<const CHANNELS: usize>(x: &[u8], sums: &mut [i32]) {
     for (pixel, sum) in x.as_chunks::<CHANNELS>().0.iter().zip(sums) {
-        *sum = pixel.iter().map(|&x| i32::from(x)).sum();
+        *sum = -pixel.iter().map(|&x| i32::from(x)).sum::<i32>();
     }
 }

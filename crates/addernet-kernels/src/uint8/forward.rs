@@ -2,12 +2,13 @@
 //! threads.
 
 use super::{
-    MapSink, RowSink,
+    RowSink,
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
-    rescale::{ChannelScales, CodeRows, Residual, ToCodes, ToMap},
+    pixels::{self, Conv, PackedWeightsI8},
+    rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
-    tile::{MapResidual, Output, Unit},
+    tile::{Output, Unit},
 };
 use crate::{
     ConvGeometry, KernelError,
@@ -65,10 +66,25 @@ pub(crate) fn forward_rows<S: SimdU8>(
     sink: &mut RowSink<'_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
-    in_row_units(geometry, buffer, |first_row, y| {
-        let rows = y.len() / (geometry.out_width() * geometry.out_channels());
-        layer.run(simd, first_row..first_row + rows, Output::Sums(y));
-        sink(first_row, y);
+    in_row_units(geometry, buffer, |rows, y| {
+        layer.run(simd, rows.clone(), Output::Sums(y));
+        sink(rows.start, y);
+    })
+}
+
+pub(crate) fn convolve_rows<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsI8,
+    buffer: &mut [i32],
+    sink: &mut RowSink<'_>,
+) -> Result<(), KernelError> {
+    pixels::check(geometry, x, weights)?;
+    in_row_units(geometry, buffer, |rows, y| {
+        let output = Output::Sums(y);
+        simd.vectorize(Conv::new(geometry, x, weights, rows.clone(), output));
+        sink(rows.start, y);
     })
 }
 
@@ -80,31 +96,42 @@ pub(crate) fn forward_codes<S: SimdU8>(
     geometry: &ConvGeometry,
     x: &[u8],
     weights: &PackedWeightsU8,
-    scales: &ChannelScales,
+    scales: &FoldedScales,
     mut to: CodeRows<'_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
     let (width, channels) = (geometry.out_width(), geometry.out_channels());
-    check_len("scales", channels, scales.channels())?;
+    check_len("scales", channels, scales.plain.channels())?;
     to.check(geometry.out_height(), width, channels)?;
     if channels.is_multiple_of(S::LANES) {
-        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
-        for rows in row_ranges(geometry, unit_rows) {
-            let to = to.from_row(rows.start);
+        for rows in layer.units() {
+            let (scales, to) = (&scales.folded, to.starting_at(rows.start));
             layer.run(simd, rows, Output::Codes { scales, to });
         }
         return Ok(());
     }
-    layer.through_buffer(simd, |rows, sums| {
-        let to = to.from_row(rows.start);
+    let run = |rows, output: Output<'_, '_>| layer.run(simd, rows, output);
+    through_buffer(geometry, run, |rows, sums| {
         simd.vectorize(ToCodes {
             sums,
             width,
-            scales,
-            to,
+            scales: &scales.plain,
+            to: to.starting_at(rows.start),
         });
     });
     Ok(())
+}
+
+/// What becomes of a layer's scaled sums.
+pub struct MapOutput<'a, 'c> {
+    /// What is added to them.
+    pub residual: Residual<'a>,
+    /// Whether they go through a ReLU then.
+    pub relu: bool,
+    /// Where they go, `[out_height][out_width][out_channels]`.
+    pub map: &'a mut [i16],
+    /// The codes that they become as well.
+    pub codes: &'a mut [MapCodes<'c>],
 }
 
 pub(crate) fn forward_map<S: SimdU8>(
@@ -112,58 +139,110 @@ pub(crate) fn forward_map<S: SimdU8>(
     geometry: &ConvGeometry,
     x: &[u8],
     weights: &PackedWeightsU8,
-    scales: &ChannelScales,
-    (residual, relu): (Residual<'_>, bool),
-    map: &mut [i16],
-    sink: &mut MapSink<'_>,
+    scales: &FoldedScales,
+    output: MapOutput<'_, '_>,
 ) -> Result<(), KernelError> {
     let layer = Layer::of_one_image::<S>(geometry, x, weights)?;
-    let (row, channels) = (
-        geometry.out_width() * geometry.out_channels(),
-        geometry.out_channels(),
-    );
-    check_len("scales", channels, scales.channels())?;
+    let whole = geometry.out_channels().is_multiple_of(S::LANES);
+    let unit = whole.then(|| UNIT.rows(geometry, layer.windows.row_len(), 1));
+    to_map(simd, geometry, scales, output, unit, |rows, output| {
+        layer.run(simd, rows, output);
+    })
+}
+
+pub(crate) fn convolve_map<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsI8,
+    scales: &FoldedScales,
+    output: MapOutput<'_, '_>,
+) -> Result<(), KernelError> {
+    pixels::check(geometry, x, weights)?;
+    let unit = Conv::scales::<S>(geometry).then(|| geometry.out_height());
+    to_map(simd, geometry, scales, output, unit, |rows, output| {
+        simd.vectorize(Conv::new(geometry, x, weights, rows, output));
+    })
+}
+
+/// Runs a layer of one image whose sums become a map: `unit` rows at a time, or, if its sums are not scaled
+/// in registers, as many as a buffer has room for.
+fn to_map<S: SimdU8>(
+    simd: S,
+    geometry: &ConvGeometry,
+    scales: &FoldedScales,
+    MapOutput {
+        residual,
+        relu,
+        map,
+        codes,
+    }: MapOutput<'_, '_>,
+    unit: Option<usize>,
+    mut run: impl FnMut(Range<usize>, Output<'_, '_>),
+) -> Result<(), KernelError> {
+    let (width, channels) = (geometry.out_width(), geometry.out_channels());
+    check_len("scales", channels, scales.plain.channels())?;
     check_len("map", geometry.out_len(), map.len())?;
     if let Residual::Map(residual) = residual {
         check_len("residual", map.len(), residual.len())?;
     }
-    let low = if relu { 0 } else { i16::MIN };
-    if channels.is_multiple_of(S::LANES) {
-        let unit_rows = UNIT.rows(geometry, layer.windows.row_len(), 1);
-        for rows in row_ranges(geometry, unit_rows) {
-            let (first, part) = (rows.start, rows.start * row..rows.end * row);
-            let residual = match residual {
-                Residual::None => MapResidual::None,
-                Residual::InPlace => MapResidual::Own,
-                Residual::Map(residual) => MapResidual::Other(&residual[part.clone()]),
-            };
+    for codes in codes.iter() {
+        codes.rows.check(geometry.out_height(), width, channels)?;
+    }
+    let part = |rows: &Range<usize>| rows.start * width * channels..rows.end * width * channels;
+    let residual_of = |rows: &Range<usize>| match residual {
+        Residual::Map(residual) => Residual::Map(&residual[part(rows)]),
+        other => other,
+    };
+    if let Some(unit) = unit {
+        for rows in row_ranges(geometry, unit) {
             let output = Output::Map {
-                scales,
-                residual,
-                low,
-                map: &mut map[part.clone()],
+                scales: &scales.folded,
+                residual: residual_of(&rows),
+                low: if relu { 0 } else { i16::MIN },
+                map: &mut map[part(&rows)],
+                codes: &mut *codes,
+                first_row: rows.start,
             };
-            layer.run(simd, rows, output);
-            sink(first, &map[part]);
+            run(rows, output);
         }
         return Ok(());
     }
-    layer.through_buffer(simd, |rows, sums| {
-        let part = rows.start * row..rows.end * row;
-        let residual = match residual {
-            Residual::Map(residual) => Residual::Map(&residual[part.clone()]),
-            other => other,
-        };
+    through_buffer(geometry, run, |rows, sums| {
         simd.vectorize(ToMap {
             sums,
-            scales,
-            residual,
+            scales: &scales.plain,
+            residual: residual_of(&rows),
             relu,
-            map: &mut map[part.clone()],
+            map: &mut map[part(&rows)],
         });
-        sink(rows.start, &map[part]);
+        for codes in codes.iter_mut() {
+            simd.vectorize(MapToCodes {
+                map: &map[part(&rows)],
+                width,
+                channels,
+                scale: codes.scale,
+                to: codes.rows.starting_at(rows.start),
+            });
+        }
     });
     Ok(())
+}
+
+/// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
+fn through_buffer(
+    geometry: &ConvGeometry,
+    mut run: impl FnMut(Range<usize>, Output<'_, '_>),
+    mut finish: impl FnMut(Range<usize>, &[i32]),
+) {
+    let row = geometry.out_width() * geometry.out_channels();
+    let unit_rows = (BUFFER / row).max(1);
+    let mut buffer = vec![0; row * unit_rows.min(geometry.out_height())];
+    for rows in row_ranges(geometry, unit_rows) {
+        let sums = &mut buffer[..rows.len() * row];
+        run(rows.clone(), Output::Sums(sums));
+        finish(rows, sums);
+    }
 }
 
 /// The output rows of one image, `unit_rows` at a time.
@@ -174,17 +253,14 @@ fn row_ranges(geometry: &ConvGeometry, unit_rows: usize) -> impl Iterator<Item =
         .map(move |first| first..rows.min(first + unit_rows))
 }
 
-/// Calls `run` with the first row and room for the sums of each unit of output rows, as many as
-/// `buffer` has room for.
-pub(crate) fn in_row_units(
+/// Calls `run` with the numbers of and room for the sums of each unit of output rows, as many as `buffer`
+/// has room for.
+fn in_row_units(
     geometry: &ConvGeometry,
     buffer: &mut [i32],
-    mut run: impl FnMut(usize, &mut [i32]),
+    mut run: impl FnMut(Range<usize>, &mut [i32]),
 ) -> Result<(), KernelError> {
-    let (row, rows) = (
-        geometry.out_width() * geometry.out_channels(),
-        geometry.out_height(),
-    );
+    let row = geometry.out_width() * geometry.out_channels();
     let unit_rows = buffer.len() / row;
     if unit_rows == 0 {
         return Err(KernelError::WrongLength {
@@ -193,9 +269,9 @@ pub(crate) fn in_row_units(
             actual: buffer.len(),
         });
     }
-    for first_row in (0..rows).step_by(unit_rows) {
-        let count = unit_rows.min(rows - first_row);
-        run(first_row, &mut buffer[..count * row]);
+    for rows in row_ranges(geometry, unit_rows) {
+        let y = &mut buffer[..rows.len() * row];
+        run(rows, y);
     }
     Ok(())
 }
@@ -295,16 +371,12 @@ impl<'a> Layer<'a> {
         Ok(layer)
     }
 
-    /// Computes one image's sums, a few rows at a time, in a buffer from which `finish` takes them.
-    fn through_buffer<S: SimdU8>(&self, simd: S, mut finish: impl FnMut(Range<usize>, &[i32])) {
-        let row = self.geometry.out_width() * self.geometry.out_channels();
-        let unit_rows = (BUFFER / row).max(1);
-        let mut buffer = vec![0; row * unit_rows.min(self.geometry.out_height())];
-        for rows in row_ranges(self.geometry, unit_rows) {
-            let sums = &mut buffer[..rows.len() * row];
-            self.run(simd, rows.clone(), Output::Sums(sums));
-            finish(rows, sums);
-        }
+    /// The output rows of one image in units whose input stays in the cache.
+    fn units(&self) -> impl Iterator<Item = Range<usize>> {
+        row_ranges(
+            self.geometry,
+            UNIT.rows(self.geometry, self.windows.row_len(), 1),
+        )
     }
 
     /// Computes the whole output, `unit_rows` rows at a time.
@@ -322,7 +394,7 @@ impl<'a> Layer<'a> {
     }
 
     /// Computes some output rows, for which `output` has room.
-    fn run<S: SimdU8>(&self, simd: S, rows: Range<usize>, output: Output<'_>) {
+    fn run<S: SimdU8>(&self, simd: S, rows: Range<usize>, output: Output<'_, '_>) {
         SCRATCH.with_borrow_mut(
             |Scratch {
                  rows: padded,

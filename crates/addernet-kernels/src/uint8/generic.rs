@@ -34,7 +34,7 @@ impl SimdU8 for Generic {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> Self::Sums {
+    unsafe fn start(self, _x_sum: *const i32) -> Self::Sums {
         [0; LANES]
     }
 

@@ -13,23 +13,21 @@ mod tile;
 #[cfg(test)]
 mod tests;
 
+pub use forward::MapOutput;
 pub use pack::PackedWeightsU8;
 pub use pixels::{PIXEL_GROUP, PackedWeightsI8};
-pub use rescale::{ChannelScales, CodeRange, CodeRows, CodeScale, Residual};
+pub use rescale::{
+    ChannelScales, CodeRange, CodeRows, CodeScale, FoldedScales, MapCodes, Residual,
+};
 
 use crate::{ConvGeometry, KernelError};
 use pack::Layout;
-use pixels::Conv;
 use rescale::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
 
 /// Receives rows of sums as they are finished: the first row's number, and the sums
 /// `[rows][out_width][out_channels]`.
 pub type RowSink<'a> = dyn FnMut(usize, &[i32]) + 'a;
-
-/// Receives rows of a map as they are finished: the first row's number, and the values
-/// `[rows][out_width][out_channels]`.
-pub type MapSink<'a> = dyn FnMut(usize, &[i16]) + 'a;
 
 /// One implementation of the adder convolution on unsigned 8-bit codes for one instruction set.
 ///
@@ -93,7 +91,19 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError>;
 
+    /// Prepares the scales of a layer for [`forward_codes`](Self::forward_codes) and
+    /// [`forward_map`](Self::forward_map).
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when there is not one for each of the weights' kernels.
+    fn fold(
+        &self,
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError>;
+
     /// As [`forward_rows`](Self::forward_rows) and [`rescale_to_codes`](Self::rescale_to_codes) in one.
+    /// `scales` must have been folded with these weights.
     ///
     /// # Errors
     /// As these.
@@ -102,25 +112,22 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         geometry: &ConvGeometry,
         x: &[u8],
         weights: &PackedWeightsU8,
-        scales: &ChannelScales,
+        scales: &FoldedScales,
         to: CodeRows<'_>,
     ) -> Result<(), KernelError>;
 
-    /// As [`forward_rows`](Self::forward_rows) and [`rescale_to_map`](Self::rescale_to_map) in one;
-    /// `finish` is the residual and whether there is a ReLU. Finished rows go to `sink`.
+    /// As [`forward_rows`](Self::forward_rows), [`rescale_to_map`](Self::rescale_to_map) and
+    /// [`map_to_codes`](Self::map_to_codes) in one. `scales` must have been folded with these weights.
     ///
     /// # Errors
     /// As these.
-    #[expect(clippy::too_many_arguments, reason = "each is a part of one operation")]
     fn forward_map(
         &self,
         geometry: &ConvGeometry,
         x: &[u8],
         weights: &PackedWeightsU8,
-        scales: &ChannelScales,
-        finish: (Residual<'_>, bool),
-        map: &mut [i16],
-        sink: &mut MapSink<'_>,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
     ) -> Result<(), KernelError>;
 
     /// The ordinary convolution Σ x·w of u8 pixels with i8 weights, exact, of one padded image whose
@@ -137,6 +144,30 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError>;
 
+    /// As [`fold`](Self::fold), for [`convolve_map`](Self::convolve_map).
+    ///
+    /// # Errors
+    /// As [`fold`](Self::fold).
+    fn fold_convolution(
+        &self,
+        weights: &PackedWeightsI8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError>;
+
+    /// As [`convolve_rows`](Self::convolve_rows), [`rescale_to_map`](Self::rescale_to_map) and
+    /// [`map_to_codes`](Self::map_to_codes) in one.
+    ///
+    /// # Errors
+    /// As these.
+    fn convolve_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
+    ) -> Result<(), KernelError>;
+
     /// Turns `sums` (`[rows][width][channels]`) into codes: clamp((s·m + b) >> shift, 0, max)·factor.
     ///
     /// # Errors
@@ -149,8 +180,8 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         to: CodeRows<'_>,
     ) -> Result<(), KernelError>;
 
-    /// Turns `sums` (`[pixels][channels]`) into a map of the same shape: (s·m + b) >> shift, plus the
-    /// residual, clamped to i16, and to 0 on with `relu`.
+    /// Turns `sums` (`[pixels][channels]`) into a map of the same shape: (s·m + b) >> shift saturated to
+    /// i16, plus the residual, saturated again, and at least 0 with `relu`.
     ///
     /// # Errors
     /// [`KernelError::WrongLength`] when sums, scales, residual and map do not fit each other.
@@ -163,11 +194,11 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         map: &mut [i16],
     ) -> Result<(), KernelError>;
 
-    /// Turns a `map` (`[rows][width][channels]`, `size` is width and channels) into codes: clamp((v·m + b) >> shift, 0, max)·factor.
+    /// Turns a `map` (`[rows][width][channels]`, `size` is width and channels) into codes:
+    /// clamp(q, 0, max)·factor with q from the [`CodeScale`].
     ///
     /// # Errors
-    /// [`KernelError::WrongLength`] when the maps do not fit each other, [`KernelError::Shift`] when
-    /// the shift is above 31.
+    /// [`KernelError::WrongLength`] when the maps do not fit each other.
     fn map_to_codes(
         &self,
         map: &[i16],
@@ -208,12 +239,22 @@ impl<S: SimdU8> AdderKernelU8 for S {
         forward::forward_rows(*self, geometry, x, weights, buffer, sink)
     }
 
+    fn fold(
+        &self,
+        weights: &PackedWeightsU8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError> {
+        let bias = weights.all_biases();
+        crate::error::check_len("scales", weights.shape()[0], scales.channels())?;
+        Ok(FoldedScales::new(scales, bias))
+    }
+
     fn forward_codes(
         &self,
         geometry: &ConvGeometry,
         x: &[u8],
         weights: &PackedWeightsU8,
-        scales: &ChannelScales,
+        scales: &FoldedScales,
         to: CodeRows<'_>,
     ) -> Result<(), KernelError> {
         forward::forward_codes(*self, geometry, x, weights, scales, to)
@@ -224,12 +265,10 @@ impl<S: SimdU8> AdderKernelU8 for S {
         geometry: &ConvGeometry,
         x: &[u8],
         weights: &PackedWeightsU8,
-        scales: &ChannelScales,
-        finish: (Residual<'_>, bool),
-        map: &mut [i16],
-        sink: &mut MapSink<'_>,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
     ) -> Result<(), KernelError> {
-        forward::forward_map(*self, geometry, x, weights, scales, finish, map, sink)
+        forward::forward_map(*self, geometry, x, weights, scales, output)
     }
 
     fn convolve_rows(
@@ -240,18 +279,27 @@ impl<S: SimdU8> AdderKernelU8 for S {
         buffer: &mut [i32],
         sink: &mut RowSink<'_>,
     ) -> Result<(), KernelError> {
-        Conv::check(geometry, x, weights)?;
-        forward::in_row_units(geometry, buffer, |first_row, y| {
-            let conv = Conv {
-                geometry,
-                x,
-                weights,
-                first_row,
-                y,
-            };
-            self.vectorize(conv);
-            sink(first_row, y);
-        })
+        forward::convolve_rows(*self, geometry, x, weights, buffer, sink)
+    }
+
+    fn fold_convolution(
+        &self,
+        weights: &PackedWeightsI8,
+        scales: &ChannelScales,
+    ) -> Result<FoldedScales, KernelError> {
+        crate::error::check_len("scales", weights.shape()[0], scales.channels())?;
+        Ok(FoldedScales::new(scales, std::iter::repeat(0)))
+    }
+
+    fn convolve_map(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[u8],
+        weights: &PackedWeightsI8,
+        scales: &FoldedScales,
+        output: MapOutput<'_, '_>,
+    ) -> Result<(), KernelError> {
+        forward::convolve_map(*self, geometry, x, weights, scales, output)
     }
 
     fn rescale_to_codes(

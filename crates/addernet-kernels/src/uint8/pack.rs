@@ -113,9 +113,13 @@ impl PackedWeightsU8 {
         &self.data.as_slice()[block * len..(block + 1) * len]
     }
 
-    /// What each lane of one block starts its sum with, before the sum of the inputs is subtracted:
-    /// `−Σw` with the max identity, else 0.
+    /// What the sums of one block lack until it is added: `−Σw` with the max identity, else 0.
     pub(crate) fn bias(&self, block: usize) -> &[i32] {
         &self.bias.as_slice()[block * self.layout.lanes..(block + 1) * self.layout.lanes]
+    }
+
+    /// The same of all output channels.
+    pub(crate) fn all_biases(&self) -> impl Iterator<Item = i32> {
+        self.bias.as_slice().iter().take(self.shape[0]).copied()
     }
 }

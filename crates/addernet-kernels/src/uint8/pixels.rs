@@ -1,12 +1,22 @@
 //! The ordinary convolution of u8 pixels with i8 weights: the first layer of a network.
+#![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of registers are what the compiler unrolls"
+)]
 
-use super::simd::{SimdU8, Task};
+use super::{
+    simd::{SimdU8, Task},
+    tile::{Output, Position},
+};
 use crate::{
     ConvGeometry, KernelError,
     aligned::AlignedVec,
     error::{check_len, check_weights},
     geometry::checked_len,
 };
+
+use std::ops::Range;
 
 #[cfg(test)]
 mod tests;
@@ -66,145 +76,177 @@ impl PackedWeightsI8 {
     }
 }
 
-/// Some rows of windows of one block of output channels.
-pub(crate) struct Windows<'a> {
-    /// From the first window's first pixel on.
-    pub(crate) x: &'a [u8],
-    /// Bytes from a row of the input to the next.
-    pub(crate) row_len: usize,
-    /// Bytes from a window to the next.
-    pub(crate) step: usize,
-    /// Windows.
-    pub(crate) count: usize,
-    /// Rows of a kernel.
-    pub(crate) height: usize,
-    /// Groups of a kernel's row.
-    pub(crate) row_groups: usize,
+/// Some output rows of the convolution of one padded image.
+pub(super) struct Conv<'a, 'c> {
+    geometry: &'a ConvGeometry,
+    x: &'a [u8],
+    weights: &'a PackedWeightsI8,
+    rows: Range<usize>,
+    output: Output<'a, 'c>,
 }
 
-impl Windows<'_> {
-    /// Panics unless all windows lie inside `x` and `weights` are those of one block.
-    #[inline(always)]
-    pub(crate) fn check(&self, weights: &[i8]) {
-        let window = (self.height - 1) * self.row_len + self.row_groups * PIXEL_GROUP;
-        assert!((self.count - 1) * self.step + window <= self.x.len());
-        assert_eq!(weights.len(), self.height * self.row_groups * VECTOR);
+impl<'a, 'c> Conv<'a, 'c> {
+    /// Whether the output can be anything but sums.
+    pub(super) fn scales<S: SimdU8>(geometry: &ConvGeometry) -> bool {
+        S::DOT && geometry.out_channels().is_multiple_of(LANES)
     }
-}
 
-/// The sums of one row of windows by one block of channels, in arrays that the compiler vectorises.
-#[inline(always)]
-pub(crate) fn sums(windows: &Windows<'_>, weights: &[i8], to: &mut [[i32; LANES]]) {
-    windows.check(weights);
-    for (window, to) in to.iter_mut().enumerate().take(windows.count) {
-        let mut sums = [0i32; LANES];
-        for (row, weights) in weights
-            .chunks_exact(windows.row_groups * VECTOR)
-            .enumerate()
-        {
-            let x = &windows.x[window * windows.step + row * windows.row_len..];
-            let pairs = x
-                .as_chunks::<PIXEL_GROUP>()
-                .0
-                .iter()
-                .zip(weights.as_chunks::<VECTOR>().0);
-            for (x, weights) in pairs {
-                let x = x.map(i16::from);
-                for (sum, w) in sums.iter_mut().zip(weights.as_chunks::<PIXEL_GROUP>().0) {
-                    for (x, &w) in x.iter().zip(w) {
-                        *sum += i32::from(*x) * i32::from(i16::from(w));
-                    }
-                }
-            }
+    /// The rows `rows` of a checked convolution.
+    pub(super) fn new(
+        geometry: &'a ConvGeometry,
+        x: &'a [u8],
+        weights: &'a PackedWeightsI8,
+        rows: Range<usize>,
+        output: Output<'a, 'c>,
+    ) -> Self {
+        Self {
+            geometry,
+            x,
+            weights,
+            rows,
+            output,
         }
-        *to = sums;
     }
 }
 
-/// The whole convolution of one padded image.
-pub(super) struct Conv<'a> {
-    pub(super) geometry: &'a ConvGeometry,
-    pub(super) x: &'a [u8],
-    pub(super) weights: &'a PackedWeightsI8,
-    pub(super) first_row: usize,
-    pub(super) y: &'a mut [i32],
-}
-
-impl Conv<'_> {
-    /// Checks the sizes of all but `y`.
-    pub(super) fn check(
-        geometry: &ConvGeometry,
-        x: &[u8],
-        weights: &PackedWeightsI8,
-    ) -> Result<(), KernelError> {
-        check_len("images of one call", 1, geometry.batch())?;
-        check_len("input", geometry.in_len(), x.len())?;
-        check_len("padding", 0, geometry.padding()[0] + geometry.padding()[1])?;
-        let channels = geometry.in_channels();
-        check_len(
-            "input channels",
-            channels.next_multiple_of(PIXEL_GROUP),
-            channels,
-        )?;
-        let [out_channels, in_channels, height, width] = weights.shape;
-        let packed = [
-            out_channels,
-            in_channels.next_multiple_of(PIXEL_GROUP),
-            height,
-            width,
-        ];
-        if geometry.weight_shape() != packed {
-            let expected = geometry.weight_shape();
-            return Err(KernelError::WeightShape { expected, packed });
-        }
-        Ok(())
+/// Checks input and weights against the geometry.
+pub(super) fn check(
+    geometry: &ConvGeometry,
+    x: &[u8],
+    weights: &PackedWeightsI8,
+) -> Result<(), KernelError> {
+    check_len("images of one call", 1, geometry.batch())?;
+    check_len("input", geometry.in_len(), x.len())?;
+    check_len("padding", 0, geometry.padding()[0] + geometry.padding()[1])?;
+    let channels = geometry.in_channels();
+    let whole = channels.next_multiple_of(PIXEL_GROUP);
+    check_len("input channels", whole, channels)?;
+    let [out_channels, in_channels, height, width] = weights.shape;
+    let filled_up = in_channels.next_multiple_of(PIXEL_GROUP);
+    let packed = [out_channels, filled_up, height, width];
+    if geometry.weight_shape() != packed {
+        let expected = geometry.weight_shape();
+        return Err(KernelError::WeightShape { expected, packed });
     }
+    Ok(())
 }
 
-impl Task for Conv<'_> {
+impl Task for Conv<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: SimdU8>(self, simd: S) {
-        let g = self.geometry;
-        let (channels, out_channels) = (g.in_channels(), g.out_channels());
-        let row_len = g.in_width() * channels;
-        let [height, width] = g.kernel();
-        let row_groups = width * channels / PIXEL_GROUP;
-        let block_len = height * row_groups * VECTOR;
-        // A few windows at a time, whose sums go through the cache.
-        const COUNT: usize = 32;
-        let mut sums = [[0; LANES]; COUNT];
-        for (row, y) in self
-            .y
-            .chunks_exact_mut(g.out_width() * out_channels)
-            .enumerate()
-        {
-            let top = (self.first_row + row) * g.stride()[0] * row_len;
-            let blocks = self.weights.data.as_slice().chunks_exact(block_len);
-            for (block, weights) in blocks.enumerate() {
-                let first = block * LANES;
-                let lanes = LANES.min(out_channels - first);
-                for column in (0..g.out_width()).step_by(COUNT) {
-                    let step = g.stride()[1] * channels;
-                    let windows = Windows {
-                        x: &self.x[top + column * step..],
-                        row_len,
-                        step,
-                        count: COUNT.min(g.out_width() - column),
-                        height,
-                        row_groups,
+    fn run<S: SimdU8>(mut self, simd: S) {
+        let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
+        self.output.check(self.rows.len(), width, channels, LANES);
+        for row in 0..self.rows.len() {
+            for block in 0..channels.div_ceil(LANES) {
+                let mut column = 0;
+                while column < width {
+                    let at = Position { row, column };
+                    column += match width - column {
+                        _ if !S::DOT => self.scalar(block, at),
+                        16.. => self.tile::<S, 16>(simd, block, at),
+                        8.. => self.tile::<S, 8>(simd, block, at),
+                        4.. => self.tile::<S, 4>(simd, block, at),
+                        2.. => self.tile::<S, 2>(simd, block, at),
+                        _ => self.tile::<S, 1>(simd, block, at),
                     };
-                    simd.pixel_products(&windows, weights, &mut sums);
-                    let y = y[column * out_channels..].chunks_exact_mut(out_channels);
-                    for (y, sums) in y.zip(&sums[..windows.count]) {
-                        match y[first..].first_chunk_mut::<LANES>() {
-                            Some(y) if lanes == LANES => *y = *sums,
-                            _ => y[first..][..lanes].copy_from_slice(&sums[..lanes]),
-                        }
+                }
+            }
+        }
+    }
+}
+
+impl Conv<'_, '_> {
+    /// A kernel's rows, and the groups of each of them.
+    fn window(&self) -> [usize; 2] {
+        let [height, width] = self.geometry.kernel();
+        [height, width * self.geometry.in_channels() / PIXEL_GROUP]
+    }
+
+    /// Bytes from a row of the input to the next.
+    fn row_len(&self) -> usize {
+        self.geometry.in_width() * self.geometry.in_channels()
+    }
+
+    /// The input from the window of output pixel `at` on.
+    fn input(&self, at: Position) -> &[u8] {
+        let g = self.geometry;
+        let (row, column) = (self.rows.start + at.row, at.column);
+        let pixel = row * g.stride()[0] * g.in_width() + column * g.stride()[1];
+        &self.x[pixel * g.in_channels()..]
+    }
+
+    /// The weights of one block.
+    fn block(&self, block: usize) -> &[i8] {
+        let [height, groups] = self.window();
+        let len = height * groups * VECTOR;
+        &self.weights.data.as_slice()[block * len..][..len]
+    }
+
+    /// `P` neighbouring pixels from `first` on; returns their number.
+    #[inline(always)]
+    fn tile<S: SimdU8, const P: usize>(&mut self, simd: S, block: usize, first: Position) -> usize {
+        let (x, weights) = (self.input(first), self.block(block));
+        let [height, groups] = self.window();
+        let row_len = self.row_len();
+        let step = self.geometry.stride()[1].saturating_mul(self.geometry.in_channels());
+        let last = (P - 1) * step + (height - 1) * row_len + groups * PIXEL_GROUP;
+        assert!(last <= x.len() && S::LANES == LANES);
+        // SAFETY: without the max identity's part, nothing is read.
+        let mut sums = [[unsafe { simd.start(&0) }]; P];
+        for row in 0..height {
+            for group in 0..groups {
+                let w = weights[(row * groups + group) * VECTOR..][..VECTOR].as_ptr();
+                let x = x[row * row_len + group * PIXEL_GROUP..].as_ptr();
+                for p in 0..P {
+                    // SAFETY: the last pixel's last group is inside the input.
+                    sums[p][0] = unsafe { simd.dot(sums[p][0], x.add(p * step), w) };
+                }
+            }
+        }
+        let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
+        let to = self.output.offset(first, width, channels);
+        let step = self.output.step(channels);
+        let position = |p| Position {
+            row: first.row,
+            column: first.column + p,
+        };
+        let channels = [channels, block * LANES];
+        // SAFETY: `run` checked the output, and the pixels are in it.
+        unsafe {
+            let offset = |p| to + p * step;
+            self.output
+                .store(simd, channels, |_| &[0; LANES], offset, position, &sums);
+        }
+        P
+    }
+
+    /// One pixel, in arrays that the compiler vectorises; returns 1.
+    #[inline(always)]
+    fn scalar(&mut self, block: usize, at: Position) -> usize {
+        let (x, weights) = (self.input(at), self.block(block));
+        let [_, groups] = self.window();
+        let row_len = self.row_len();
+        let mut sums = [0i32; LANES];
+        for (row, weights) in weights.chunks_exact(groups * VECTOR).enumerate() {
+            let x = x[row * row_len..].as_chunks::<PIXEL_GROUP>().0;
+            for (x, weights) in x.iter().zip(weights.as_chunks::<VECTOR>().0) {
+                let weights = weights.as_chunks::<PIXEL_GROUP>().0;
+                for (sum, w) in sums.iter_mut().zip(weights) {
+                    for (&x, &w) in x.iter().zip(w) {
+                        *sum += i32::from(x) * i32::from(w);
                     }
                 }
             }
         }
+        let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
+        let first = block * LANES;
+        let lanes = LANES.min(channels - first);
+        let offset = self.output.offset(at, width, channels) + first;
+        if let Output::Sums(y) = &mut self.output {
+            y[offset..][..lanes].copy_from_slice(&sums[..lanes]);
+        }
+        1
     }
 }

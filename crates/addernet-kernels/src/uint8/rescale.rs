@@ -1,7 +1,10 @@
 //! What happens to sums between two layers: fixed-point scaling, residual addition, ReLU and the codes
 //! of the next layer. All of it wraps in i32; whoever chooses the constants proves that nothing does.
 
-use super::simd::{SimdU8, Task};
+use super::{
+    simd::{SimdU8, Task},
+    tile::Position,
+};
 use crate::{KernelError, error::check_len};
 
 #[cfg(test)]
@@ -32,7 +35,7 @@ impl ChannelScales {
         };
         for (multiplier, offset, shift) in scales {
             if shift > 31 {
-                return Err(KernelError::Shift { shift });
+                return Err(KernelError::Shift { shift, limit: 31 });
             }
             all.multiplier.push(multiplier);
             all.offset.push(offset);
@@ -100,24 +103,91 @@ impl Block {
     }
 }
 
-/// One fixed-point scale for all channels of an i16 map: q = (v · multiplier + offset) >> shift, in i32.
+/// One fixed-point scale for all channels of an i16 map:
+/// q = ((v · multiplier + 2^(shift − 1)) >> shift) + zero, in i32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeScale {
-    /// Factor.
-    pub multiplier: i32,
-    /// Added before the shift, with one half for rounding in it.
-    pub offset: i32,
-    /// Arithmetic shift to the right, 0 to 31.
-    pub shift: u32,
+    multiplier: i16,
+    shift: u32,
+    zero: i16,
 }
 
 impl CodeScale {
+    /// The scale with these constants.
+    ///
+    /// # Errors
+    /// [`KernelError::Shift`] unless the shift is 1 to 29.
+    pub fn new(multiplier: i16, shift: u32, zero: i16) -> Result<Self, KernelError> {
+        if !(1..=29).contains(&shift) {
+            return Err(KernelError::Shift { shift, limit: 29 });
+        }
+        Ok(Self {
+            multiplier,
+            shift,
+            zero,
+        })
+    }
+
+    /// Factor.
+    pub fn multiplier(self) -> i16 {
+        self.multiplier
+    }
+
+    /// Arithmetic shift to the right, 1 to 29.
+    pub fn shift(self) -> u32 {
+        self.shift
+    }
+
+    /// The q of a value of 0.
+    pub fn zero(self) -> i16 {
+        self.zero
+    }
+
+    /// q of one value.
     #[inline(always)]
-    fn code<const PLAIN: bool>(self, v: i16, range: CodeRange) -> u8 {
-        let z = i32::from(v)
-            .wrapping_mul(self.multiplier)
-            .wrapping_add(self.offset);
-        range.code::<PLAIN>(z >> (self.shift & 31))
+    pub(crate) fn scale(self, v: i16) -> i32 {
+        let product = i32::from(v) * i32::from(self.multiplier) + (1 << (self.shift - 1));
+        (product >> self.shift) + i32::from(self.zero)
+    }
+}
+
+/// A value of a map: a scaled sum and a residual, saturated one after the other, and raised to `low`.
+#[inline(always)]
+pub(crate) fn finish(z: i32, residual: i16, low: i16) -> i16 {
+    let z = z.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
+    z.saturating_add(residual).max(low)
+}
+
+/// Codes that are made of a map's values as soon as they are there.
+#[derive(Debug)]
+pub struct MapCodes<'a> {
+    /// How.
+    pub scale: CodeScale,
+    /// Where to.
+    pub rows: CodeRows<'a>,
+}
+
+/// The scales of a layer, prepared for the kernel and the weights whose sums they scale.
+#[derive(Clone, Debug)]
+pub struct FoldedScales {
+    /// As they were given.
+    pub(super) plain: ChannelScales,
+    /// For sums that lack what their weights add.
+    pub(super) folded: ChannelScales,
+}
+
+impl FoldedScales {
+    /// `bias` is what the sums of each channel lack.
+    pub(super) fn new(plain: &ChannelScales, bias: impl Iterator<Item = i32>) -> Self {
+        let mut folded = plain.clone();
+        let constants = folded.offset.iter_mut().zip(&folded.multiplier);
+        for ((offset, multiplier), bias) in constants.zip(bias) {
+            *offset = offset.wrapping_add(bias.wrapping_mul(*multiplier));
+        }
+        Self {
+            plain: plain.clone(),
+            folded,
+        }
     }
 }
 
@@ -131,15 +201,9 @@ pub struct CodeRange {
 }
 
 impl CodeRange {
-    /// The code of `q`; `PLAIN` if the factor is 1.
     #[inline(always)]
-    pub(crate) fn code<const PLAIN: bool>(self, q: i32) -> u8 {
-        let q = q.clamp(0, self.max.into());
-        if PLAIN {
-            q as u8
-        } else {
-            (q * i32::from(self.factor)) as u8
-        }
+    pub(crate) fn code(self, q: i32) -> u8 {
+        (q.clamp(0, self.max.into()) * i32::from(self.factor)) as u8
     }
 }
 
@@ -159,8 +223,14 @@ pub struct CodeRows<'a> {
 }
 
 impl CodeRows<'_> {
+    /// Where a pixel's first code is.
+    #[inline(always)]
+    pub(super) fn offset(&self, at: Position) -> usize {
+        self.start + at.row * self.row_pitch + at.column * self.pixel_pitch
+    }
+
     /// The rows from row `row` on.
-    pub(super) fn from_row(&mut self, row: usize) -> CodeRows<'_> {
+    pub(super) fn starting_at(&mut self, row: usize) -> CodeRows<'_> {
         CodeRows {
             codes: self.codes,
             start: self.start + row * self.row_pitch,
@@ -253,7 +323,7 @@ impl ToCodes<'_> {
     }
 
     #[inline(always)]
-    fn blocks<const PLAIN: bool>(self) {
+    fn blocks(self) {
         let (scales, channels) = (self.scales, self.scales.channels());
         if channels == 0 {
             return;
@@ -276,7 +346,7 @@ impl ToCodes<'_> {
                     let to = &mut codes[pixel * pixel_pitch + first..][..BLOCK];
                     let z = block.scale(sums);
                     for c in 0..BLOCK {
-                        to[c] = range.code::<PLAIN>(z[c]);
+                        to[c] = range.code(z[c]);
                     }
                 }
             }
@@ -289,7 +359,7 @@ impl ToCodes<'_> {
             for (pixel, sums) in sums.chunks_exact(channels).enumerate() {
                 let to = &mut codes[pixel * pixel_pitch..][..channels];
                 for c in whole..channels {
-                    to[c] = range.code::<PLAIN>(scales.scale(c, sums[c]));
+                    to[c] = range.code(scales.scale(c, sums[c]));
                 }
             }
         }
@@ -301,10 +371,7 @@ impl Task for ToCodes<'_> {
 
     #[inline(always)]
     fn run<S: SimdU8>(self, _: S) {
-        match self.to.range.factor {
-            1 => self.blocks::<true>(),
-            _ => self.blocks::<false>(),
-        }
+        self.blocks();
     }
 }
 
@@ -318,8 +385,6 @@ impl ToMap<'_> {
         }
     }
 
-    /// The map is clamped to i16, from 0 on with a ReLU. `residual(old, at)` is what is added to some
-    /// values, from their old ones and their place.
     #[inline(always)]
     fn blocks(self, residual: impl Residuals) {
         let (scales, channels) = (self.scales, self.scales.channels());
@@ -342,8 +407,7 @@ impl ToMap<'_> {
                 let z = block.scale(sums);
                 let added = residual.block(map, pixel * channels + first);
                 for c in 0..BLOCK {
-                    let sum = z[c].wrapping_add(i32::from(added[c]));
-                    map[c] = sum.clamp(low.into(), i16::MAX.into()) as i16;
+                    map[c] = finish(z[c], added[c], low);
                 }
             }
         }
@@ -357,8 +421,7 @@ impl ToMap<'_> {
         for (pixel, (sums, map)) in pixels.enumerate() {
             for c in whole..channels {
                 let added = residual.one(map[c], pixel * channels + c);
-                let sum = scales.scale(c, sums[c]).wrapping_add(added.into());
-                map[c] = sum.clamp(low.into(), i16::MAX.into()) as i16;
+                map[c] = finish(scales.scale(c, sums[c]), added, low);
             }
         }
     }
@@ -433,17 +496,12 @@ impl Task for ToMap<'_> {
 
 impl MapToCodes<'_> {
     pub(super) fn check(&self) -> Result<(), KernelError> {
-        if self.scale.shift > 31 {
-            return Err(KernelError::Shift {
-                shift: self.scale.shift,
-            });
-        }
         let rows = rows("map", self.map.len(), self.width, self.channels)?;
         self.to.check(rows, self.width, self.channels)
     }
 
     #[inline(always)]
-    fn rows<const PLAIN: bool>(self) {
+    fn rows(self) {
         let row_len = self.width * self.channels;
         if row_len == 0 {
             return;
@@ -466,7 +524,7 @@ impl MapToCodes<'_> {
             for (pixel, map) in map.chunks_exact(pixel_len).enumerate() {
                 let to = &mut codes[pixel * pitch..][..pixel_len];
                 for (&v, to) in map.iter().zip(to) {
-                    *to = scale.code::<PLAIN>(v, range);
+                    *to = range.code(scale.scale(v));
                 }
             }
         }
@@ -478,10 +536,7 @@ impl Task for MapToCodes<'_> {
 
     #[inline(always)]
     fn run<S: SimdU8>(self, _: S) {
-        match self.to.range.factor {
-            1 => self.rows::<true>(),
-            _ => self.rows::<false>(),
-        }
+        self.rows();
     }
 }
 

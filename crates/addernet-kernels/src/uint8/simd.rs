@@ -1,9 +1,13 @@
 //! What the tiling needs from an instruction set.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of lanes are what the compiler vectorises"
+)]
 
 use super::{
-    box_sum, pixels,
-    rescale::{ChannelScales, CodeRange},
+    box_sum,
+    rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
 };
 use std::hint::black_box;
 
@@ -90,6 +94,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Whether the register file has room for the weights of three taps beside a tile's sums, as
     /// tiles that slide along a row need.
     const SLIDE: bool;
+    /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
+    const DOT: bool = false;
 
     /// [`SimdU8::GROUP`] codes, the same in every lane.
     ///
@@ -103,14 +109,14 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// `from` must be valid for reads of that many bytes; it need not be aligned.
     unsafe fn load(self, from: *const u8) -> Self::Codes;
 
-    /// The sums before the first term: 0, or `bias[lane] − x_sum` with the max identity.
+    /// The sums before the first term: 0, or `x_sum` in every lane with the max identity. The weights'
+    /// part of that identity, the same for every pixel, is added when a tile is done.
     ///
     /// # Safety
-    /// With the max identity `bias` must be valid for reads of [`SimdU8::LANES`] numbers and `x_sum`
-    /// for one. Without it neither is read.
-    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> Self::Sums;
+    /// With the max identity `x_sum` must be valid for reads of one number. Without it it is not read.
+    unsafe fn start(self, x_sum: *const i32) -> Self::Sums;
 
-    /// Writes the sum of each pixel's channels; `x` holds as many pixels as `sums`.
+    /// Writes minus the sum of each pixel's channels; `x` holds as many pixels as `sums`.
     #[inline(always)]
     fn pixel_sums(self, x: &[u8], channels: usize, sums: &mut [i32]) {
         box_sum::pixel_sums(x, channels, sums);
@@ -120,70 +126,105 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// that the end of the sum fits an i32.
     fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes) -> Self::Sums;
 
+    /// Adds what the weights contribute to the max identity.
+    ///
+    /// # Safety
+    /// `bias` must hold [`SimdU8::LANES`] numbers.
+    #[inline(always)]
+    unsafe fn add_bias(self, sums: Self::Sums, _bias: &[i32]) -> Self::Sums {
+        sums
+    }
+
     /// Writes [`SimdU8::LANES`] sums.
     ///
     /// # Safety
     /// `to` must be valid for writes of that many numbers; it need not be aligned.
     unsafe fn store(self, to: *mut i32, sums: Self::Sums);
 
-    /// Scales a vector of sums and writes its codes.
+    /// Scales a tile's sums and writes its codes: those of pixel p from `to + offset(p)` on.
     ///
     /// # Safety
-    /// `constants` must be valid for reads and `to` for writes of [`SimdU8::LANES`] numbers.
+    /// `constants` must be valid for reads and each pixel's codes for writes of `B` ·
+    /// [`SimdU8::LANES`] numbers.
     #[inline(always)]
-    unsafe fn store_codes(
+    unsafe fn store_codes<const P: usize, const B: usize>(
         self,
         to: *mut u8,
-        sums: Self::Sums,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[Self::Sums; B]; P],
         constants: Constants,
         range: CodeRange,
     ) {
-        let mut lanes = [0; MAX_LANES];
-        // SAFETY: no vector has more lanes; the caller promises constants and codes.
-        unsafe {
-            self.store(lanes.as_mut_ptr(), sums);
-            for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
-                *to.add(lane) = range.code::<false>(constants.scale(lane, sum));
+        for (p, sums) in sums.iter().enumerate() {
+            for (b, &sums) in sums.iter().enumerate() {
+                let mut lanes = [0; MAX_LANES];
+                // SAFETY: no vector has more lanes; the caller promises constants and codes.
+                unsafe {
+                    self.store(lanes.as_mut_ptr(), sums);
+                    let to = to.add(offset(p) + b * Self::LANES);
+                    for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
+                        let z = constants.scale(b * Self::LANES + lane, sum);
+                        *to.add(lane) = range.code(z);
+                    }
+                }
             }
         }
     }
 
-    /// Scales a vector of sums, adds the residual and writes the values, clamped to i16 from `low` on.
+    /// Scales a tile's sums, saturates them to i16, adds the residual, saturates again and raises them to
+    /// `low`; those of pixel p go to `map + offset(p)`, and their residuals are as far from `residual`.
+    /// Each of `codes` gets their codes, those of pixel p from `place(rows, p)` on.
     ///
     /// # Safety
-    /// `constants` and `residual` must be valid for reads and `to` for writes of [`SimdU8::LANES`]
-    /// numbers.
+    /// `constants` and each pixel's residuals must be valid for reads, its values and codes for writes of
+    /// `B` · [`SimdU8::LANES`] numbers.
+    #[expect(clippy::too_many_arguments, reason = "one operation on a tile")]
     #[inline(always)]
-    unsafe fn store_map(
+    unsafe fn store_map<const P: usize, const B: usize>(
         self,
-        to: *mut i16,
-        sums: Self::Sums,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[Self::Sums; B]; P],
         constants: Constants,
         residual: Option<*const i16>,
         low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
     ) {
-        let mut lanes = [0; MAX_LANES];
-        // SAFETY: no vector has more lanes; the caller promises constants, residual and values.
-        unsafe {
-            self.store(lanes.as_mut_ptr(), sums);
-            for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
-                let added = residual.map_or(0, |residual| i32::from(*residual.add(lane)));
-                let value = constants.scale(lane, sum).wrapping_add(added);
-                *to.add(lane) = value.clamp(low.into(), i16::MAX.into()) as i16;
+        for (p, sums) in sums.iter().enumerate() {
+            for (b, &sums) in sums.iter().enumerate() {
+                let mut lanes = [0; MAX_LANES];
+                let mut values = [0; MAX_LANES];
+                let at = offset(p) + b * Self::LANES;
+                // SAFETY: no vector has more lanes; the caller promises constants, residuals, values and
+                // codes.
+                unsafe {
+                    self.store(lanes.as_mut_ptr(), sums);
+                    for lane in 0..Self::LANES {
+                        let z = constants.scale(b * Self::LANES + lane, lanes[lane]);
+                        let added = residual.map_or(0, |residual| *residual.add(at + lane));
+                        values[lane] = finish(z, added, low);
+                        *map.add(at + lane) = values[lane];
+                    }
+                    for MapCodes { scale, rows } in codes.iter_mut() {
+                        let to = place(rows, p) + b * Self::LANES;
+                        for lane in 0..Self::LANES {
+                            let q = scale.scale(values[lane]);
+                            *rows.codes.as_mut_ptr().add(to + lane) = rows.range.code(q);
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// The sums of products of each window and a block of 16 kernels of an ordinary convolution; `to`
-    /// has room for all windows.
+    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`].
+    ///
+    /// # Safety
+    /// `x` must be valid for reads of 4 bytes, `w` for 4 in each lane.
     #[inline(always)]
-    fn pixel_products(
-        self,
-        windows: &pixels::Windows<'_>,
-        weights: &[i8],
-        to: &mut [[i32; pixels::LANES]],
-    ) {
-        pixels::sums(windows, weights, to);
+    unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const i8) -> Self::Sums {
+        sums
     }
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a

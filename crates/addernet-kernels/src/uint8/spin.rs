@@ -29,13 +29,9 @@ impl<const CHAINS: usize> Task for Loop<CHAINS> {
         // Equal codes, so that no sum overflows.
         // SAFETY: a vector has at most 64 codes and 16 lanes.
         let (mut x, w, zero) = unsafe {
-            let bias = black_box([0; 16]);
+            let x_sum = black_box(0);
             let x = simd.load(codes.as_ptr());
-            (
-                x,
-                simd.load(codes.as_ptr()),
-                simd.start(bias.as_ptr(), bias.as_ptr()),
-            )
+            (x, simd.load(codes.as_ptr()), simd.start(&x_sum))
         };
         let mut chains = [zero; CHAINS];
         for _ in 0..self.rounds {

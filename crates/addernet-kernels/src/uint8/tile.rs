@@ -9,18 +9,21 @@
 use super::{
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
-    rescale::{ChannelScales, CodeRange, CodeRows},
+    rescale::{ChannelScales, CodeRows, MapCodes, Residual},
     simd::{Constants, MAX_LANES, SimdU8, Task},
 };
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
 const MAX_POINTERS: usize = 8;
 
+/// Output rows that are at least so long are divided into tiles of their own.
+const ROW_TILE: usize = 4;
+
 /// Kernel width of the sliding tiles.
 const WIDTH: usize = 3;
 
 /// What becomes of the sums of some output rows.
-pub(crate) enum Output<'a> {
+pub(crate) enum Output<'a, 'c> {
     /// They are stored, `[rows][windows.per_row][out_channels]`.
     Sums(&'a mut [i32]),
     /// They are scaled to codes.
@@ -28,30 +31,23 @@ pub(crate) enum Output<'a> {
         scales: &'a ChannelScales,
         to: CodeRows<'a>,
     },
-    /// They are scaled, added to a residual and clamped, from `low` on, to the values of a map
-    /// `[rows][windows.per_row][out_channels]`.
+    /// They are scaled and added to a residual: the values of a map
+    /// `[rows][windows.per_row][out_channels]`, no less than `low`, which then become codes.
     Map {
         scales: &'a ChannelScales,
-        residual: MapResidual<'a>,
+        residual: Residual<'a>,
         low: i16,
         map: &'a mut [i16],
+        codes: &'a mut [MapCodes<'c>],
+        /// The first row's number among those that the maps of codes have.
+        first_row: usize,
     },
 }
 
-/// What is added to a map's values.
-#[derive(Clone, Copy)]
-pub(crate) enum MapResidual<'a> {
-    None,
-    /// The map's own old values.
-    Own,
-    /// As many others.
-    Other(&'a [i16]),
-}
-
-impl Output<'_> {
+impl Output<'_, '_> {
     /// Panics unless `rows` rows of `width` pixels of `channels` fit, and, where sums are scaled, blocks of
     /// `lanes` are whole.
-    fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
+    pub(super) fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
         let len = rows * width * channels;
         match self {
             Output::Sums(y) => assert_eq!(y.len(), len),
@@ -63,12 +59,18 @@ impl Output<'_> {
                 scales,
                 residual,
                 map,
+                codes,
+                first_row,
                 ..
             } => {
                 assert!(scales.channels() == channels && channels.is_multiple_of(lanes));
                 assert_eq!(map.len(), len);
-                if let MapResidual::Other(other) = residual {
+                if let Residual::Map(other) = residual {
                     assert_eq!(other.len(), len);
+                }
+                for codes in codes.iter() {
+                    let rows = first_row + rows;
+                    assert!(codes.rows.check(rows, width, channels).is_ok());
                 }
             }
         }
@@ -76,18 +78,100 @@ impl Output<'_> {
 
     /// Where a pixel's first channel is.
     #[inline(always)]
-    fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
+    pub(super) fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
         match self {
-            Output::Codes { to, .. } => {
-                to.start + at.row * to.row_pitch + at.column * to.pixel_pitch
-            }
+            Output::Codes { to, .. } => to.offset(at),
             _ => (at.row * width + at.column) * channels,
+        }
+    }
+
+    /// Writes what becomes of a tile's sums, those of `B` vectors of the `out_channels` from channel `first`
+    /// on; the sums of vector b lack `bias(b)`. Pixel p is at `position(p)`, and its channels begin at
+    /// `offset(p)` in the output.
+    ///
+    /// # Safety
+    /// The output must have been checked, each bias have the kernel's lanes, and the offsets be those of
+    /// pixels of the output.
+    #[inline(always)]
+    pub(super) unsafe fn store<'w, S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        [out_channels, first]: [usize; 2],
+        bias: impl Fn(usize) -> &'w [i32],
+        offset: impl Fn(usize) -> usize,
+        position: impl Fn(usize) -> Position,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        match self {
+            Output::Sums(y) if first + B * S::LANES <= out_channels => {
+                let y = y.as_mut_ptr().wrapping_add(first);
+                for p in 0..P {
+                    for b in 0..B {
+                        // SAFETY: the pixel and all of the vector's channels are inside the output.
+                        unsafe {
+                            let sums = simd.add_bias(sums[p][b], bias(b));
+                            simd.store(y.add(offset(p) + b * S::LANES), sums);
+                        }
+                    }
+                }
+            }
+            Output::Sums(y) => {
+                for p in 0..P {
+                    for b in 0..B {
+                        let mut lanes = [0; MAX_LANES];
+                        // SAFETY: no vector has more than MAX_LANES lanes.
+                        unsafe {
+                            let sums = simd.add_bias(sums[p][b], bias(b));
+                            simd.store(lanes.as_mut_ptr(), sums);
+                        }
+                        let channel = first + b * S::LANES;
+                        let channels = S::LANES.min(out_channels - channel);
+                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
+                    }
+                }
+            }
+            Output::Codes { scales, to } => {
+                let constants = Constants::of(scales, first);
+                // SAFETY: `check` found that blocks are whole, so that constants and codes of all lanes
+                // are there.
+                unsafe {
+                    let codes = to.codes.as_mut_ptr().add(first);
+                    simd.store_codes(codes, offset, sums, constants, to.range);
+                }
+            }
+            Output::Map {
+                scales,
+                residual,
+                low,
+                map,
+                codes,
+                first_row,
+            } => {
+                let constants = Constants::of(scales, first);
+                let map = map.as_mut_ptr();
+                // SAFETY: `check` found that blocks are whole, so that constants, values and codes of all
+                // lanes are there.
+                unsafe {
+                    let map = map.add(first);
+                    let residual = match residual {
+                        Residual::None => None,
+                        Residual::InPlace => Some(map.cast_const()),
+                        Residual::Map(other) => Some(other.as_ptr().add(first)),
+                    };
+                    let place = |rows: &CodeRows<'_>, p| {
+                        let Position { row, column } = position(p);
+                        let row = *first_row + row;
+                        rows.offset(Position { row, column }) + first
+                    };
+                    simd.store_map(map, offset, sums, constants, residual, *low, codes, place);
+                }
+            }
         }
     }
 
     /// From a pixel to the next in its row.
     #[inline(always)]
-    fn step(&self, channels: usize) -> usize {
+    pub(super) fn step(&self, channels: usize) -> usize {
         match self {
             Output::Codes { to, .. } => to.pixel_pitch,
             _ => channels,
@@ -96,16 +180,16 @@ impl Output<'_> {
 }
 
 /// Some output rows of one convolution, all their channels: the unit of work of one thread.
-pub(crate) struct Unit<'a> {
+pub(crate) struct Unit<'a, 'c> {
     weights: &'a PackedWeightsU8,
     windows: &'a Windows,
     x: &'a [u8],
     rows: &'a [usize],
     sums: &'a mut BoxSums,
-    output: Output<'a>,
+    output: Output<'a, 'c>,
 }
 
-impl<'a> Unit<'a> {
+impl<'a, 'c> Unit<'a, 'c> {
     /// `rows` are the input rows, in ascending order, at whose beginning the rows of windows start.
     ///
     /// # Panics
@@ -116,7 +200,7 @@ impl<'a> Unit<'a> {
         x: &'a [u8],
         rows: &'a [usize],
         sums: &'a mut BoxSums,
-        output: Output<'a>,
+        output: Output<'a, 'c>,
     ) -> Self {
         let [_, _, height, width] = weights.shape();
         assert_eq!(windows.size, [height, width]);
@@ -137,7 +221,7 @@ impl<'a> Unit<'a> {
     }
 }
 
-impl Task for Unit<'_> {
+impl Task for Unit<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -175,7 +259,7 @@ const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
     if B == 2 { S::PIXELS_2 } else { S::PIXELS_1 }
 }
 
-impl Unit<'_> {
+impl Unit<'_, '_> {
     /// All pixels of `B` blocks of output channels.
     #[inline(always)]
     fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
@@ -192,6 +276,9 @@ impl Unit<'_> {
                 (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
                 _ => {}
             }
+        }
+        if self.windows.per_row >= ROW_TILE {
+            return self.in_rows::<S, B>(simd, block);
         }
         let total = self.rows.len() * self.windows.per_row;
         let tiles = total.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
@@ -210,6 +297,83 @@ impl Unit<'_> {
                 _ => self.tile::<S, 8, B>(simd, block, &mut at),
             }
             pixel += pixels;
+        }
+    }
+
+    /// The same in tiles that do not go on in the next row, whose places are therefore a constant distance
+    /// apart.
+    #[inline(always)]
+    fn in_rows<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
+        let width = self.windows.per_row;
+        let tiles = width.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
+        for row in 0..self.rows.len() {
+            let mut column = 0;
+            for tile in 0..tiles {
+                let pixels = (width - column).div_ceil(tiles - tile);
+                let at = Position { row, column };
+                match pixels {
+                    1 => self.in_row::<S, 1, B>(simd, block, at),
+                    2 => self.in_row::<S, 2, B>(simd, block, at),
+                    3 => self.in_row::<S, 3, B>(simd, block, at),
+                    4 => self.in_row::<S, 4, B>(simd, block, at),
+                    5 => self.in_row::<S, 5, B>(simd, block, at),
+                    6 => self.in_row::<S, 6, B>(simd, block, at),
+                    7 => self.in_row::<S, 7, B>(simd, block, at),
+                    _ => self.in_row::<S, 8, B>(simd, block, at),
+                }
+                column += pixels;
+            }
+        }
+    }
+
+    /// `P` pixels of one row from `first` on.
+    #[inline(always)]
+    fn in_row<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        first: Position,
+    ) {
+        if P > max_pixels::<S, B>().min(MAX_POINTERS) {
+            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        }
+        let Position { row, column } = first;
+        let mut at = self.operands::<S, P, B>(block);
+        let mut x = [self.window(first); P];
+        let stride = self.windows.stride;
+        let sums = match S::MAX_IDENTITY {
+            true => self.sums.row(row)[column * stride..].as_ptr(),
+            false => std::ptr::null(),
+        };
+        at.x_sums = [sums; P];
+        for p in 1..P {
+            x[p] = x[0].wrapping_add(p * self.windows.step());
+            at.x_sums[p] = sums.wrapping_add(p * stride);
+        }
+        let channels = self.weights.shape()[0];
+        let to = self.output.offset(first, self.windows.per_row, channels);
+        let step = self.output.step(channels);
+        let rows = self.window_rows();
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there, and
+        // `run` that rows of windows and of blocks are equally long and that blocks have this kernel's
+        // lanes.
+        unsafe {
+            let sums = accumulate::<S, P, B>(simd, x, at, rows);
+            let position = |p| Position {
+                row,
+                column: column + p,
+            };
+            self.store(simd, block, |p| to + p * step, position, &sums);
+        }
+    }
+
+    /// The rows of a window and of a kernel.
+    #[inline(always)]
+    fn window_rows(&self) -> Rows {
+        Rows {
+            rows: self.windows.size[0],
+            x_stride: self.windows.row_len(),
+            vectors: self.weights.row_vectors(),
         }
     }
 
@@ -243,28 +407,40 @@ impl Unit<'_> {
         if P > max_pixels::<S, B>() {
             return; // Never happens; the compiler sees that and leaves larger tiles out.
         }
-        let (rows, x_stride) = (self.windows.size[0], self.windows.row_len());
-        let mut at = self.operands::<S, P, B>(block);
+        // Copies, which no write to the output can change: the addresses of a tile must not wait for the
+        // tile before it.
+        let (windows, width) = (*self.windows, self.windows.per_row);
+        let (rows, x_stride) = (windows.size[0], windows.row_len());
+        let w = self.operands::<S, P, B>(block).w;
         let channels = self.weights.shape()[0];
         let step = self.output.step(channels);
+        let tiles = width / P;
         for row in 0..self.rows.len() {
-            for column in (0..self.windows.per_row).step_by(P) {
-                let position = Position { row, column };
-                let x = self.window(position);
-                let to = self.output.offset(position, self.windows.per_row, channels);
-                if S::MAX_IDENTITY {
-                    let last = (P - 1) * STRIDE;
-                    let sums = &self.sums.row(row)[column * STRIDE..][..=last];
-                    for p in 0..P {
-                        at.x_sums[p] = &sums[p * STRIDE];
-                    }
-                }
-                // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that
-                // blocks have this kernel's lanes.
+            let first = Position { row, column: 0 };
+            let mut x = self.window(first);
+            let mut to = self.output.offset(first, width, channels);
+            let mut x_sums = match S::MAX_IDENTITY {
+                true => self.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
+                false => std::ptr::null(),
+            };
+            let mut column = 0;
+            for _ in 0..tiles {
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there,
+                // and `run` that rows of windows and of blocks are equally long and that blocks have this
+                // kernel's lanes.
                 unsafe {
-                    let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, at, rows, x_stride);
-                    self.store(simd, block, |p| to + p * step, &sums);
+                    let sums =
+                        slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows, x_stride);
+                    let position = |p| Position {
+                        row,
+                        column: column + p,
+                    };
+                    self.store(simd, block, |p| to + p * step, position, &sums);
                 }
+                x = x.wrapping_add(P * STRIDE * CHANNELS);
+                x_sums = x_sums.wrapping_add(P * STRIDE);
+                to += P * step;
+                column += P;
             }
         }
     }
@@ -282,10 +458,12 @@ impl Unit<'_> {
         }
         let mut x = [self.x.as_ptr(); P];
         let mut to = [0; P];
+        let mut positions = [*position; P];
         let mut at = self.operands::<S, P, B>(block);
         let channels = self.weights.shape()[0];
         for p in 0..P {
             x[p] = self.window(*position);
+            positions[p] = *position;
             to[p] = self
                 .output
                 .offset(*position, self.windows.per_row, channels);
@@ -301,16 +479,35 @@ impl Unit<'_> {
                 };
             }
         }
-        let rows = Rows {
-            rows: self.windows.size[0],
-            x_stride: self.windows.row_len(),
-            vectors: self.weights.row_vectors(),
-        };
-        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and of blocks are equally long and that blocks have this
-        // kernel's lanes.
+        let rows = self.window_rows();
+        // SAFETY: `Unit::new` checked that the windows lie inside `x`, and `run` that rows of windows and
+        // of blocks are equally long and that blocks have this kernel's lanes.
         unsafe {
             let sums = accumulate::<S, P, B>(simd, x, at, rows);
-            self.store(simd, block, |p| to[p], &sums);
+            self.store(simd, block, |p| to[p], |p| positions[p], &sums);
+        }
+    }
+
+    /// Writes what becomes of a tile's sums.
+    ///
+    /// # Safety
+    /// As [`Output::store`].
+    #[inline(always)]
+    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        offset: impl Fn(usize) -> usize,
+        position: impl Fn(usize) -> Position,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        let weights = self.weights;
+        let channels = [weights.shape()[0], block * S::LANES];
+        let bias = |b| weights.bias(block + b);
+        // SAFETY: the caller promises the same.
+        unsafe {
+            self.output
+                .store(simd, channels, bias, offset, position, sums);
         }
     }
 
@@ -327,96 +524,12 @@ impl Unit<'_> {
     fn operands<S: SimdU8, const P: usize, const B: usize>(&self, block: usize) -> Operands<P, B> {
         let mut at = Operands {
             w: [self.weights.block(block).as_ptr(); B],
-            bias: [self.weights.bias(block).as_ptr(); B],
             x_sums: [std::ptr::null(); P],
         };
         for b in 1..B {
             at.w[b] = self.weights.block(block + b).as_ptr();
-            at.bias[b] = self.weights.bias(block + b).as_ptr();
         }
         at
-    }
-
-    /// Writes what becomes of a tile's sums; pixel p's channels begin at `offset(p)`.
-    ///
-    /// # Safety
-    /// Blocks must have the kernel's lanes, `run` must have checked the output, and the offsets must be
-    /// those of pixels of the unit.
-    #[inline(always)]
-    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
-        &mut self,
-        simd: S,
-        block: usize,
-        offset: impl Fn(usize) -> usize,
-        sums: &[[S::Sums; B]; P],
-    ) {
-        let out_channels = self.weights.shape()[0];
-        let first = block * S::LANES;
-        match &mut self.output {
-            Output::Sums(y) if first + B * S::LANES <= out_channels => {
-                let y = y.as_mut_ptr().wrapping_add(first);
-                for p in 0..P {
-                    for b in 0..B {
-                        // SAFETY: the pixel and all of the vector's channels are inside the output.
-                        unsafe { simd.store(y.add(offset(p) + b * S::LANES), sums[p][b]) };
-                    }
-                }
-            }
-            Output::Sums(y) => {
-                for p in 0..P {
-                    for b in 0..B {
-                        let mut lanes = [0; MAX_LANES];
-                        // SAFETY: no vector has more than MAX_LANES lanes.
-                        unsafe { simd.store(lanes.as_mut_ptr(), sums[p][b]) };
-                        let channel = first + b * S::LANES;
-                        let channels = S::LANES.min(out_channels - channel);
-                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
-                    }
-                }
-            }
-            Output::Codes { scales, to } => {
-                let codes = to.codes.as_mut_ptr();
-                let range: CodeRange = to.range;
-                for b in 0..B {
-                    let channel = first + b * S::LANES;
-                    let constants = Constants::of(scales, channel);
-                    for p in 0..P {
-                        // SAFETY: `check` found that blocks are whole, so that constants and codes of all
-                        // lanes are there.
-                        unsafe {
-                            let to = codes.add(offset(p) + channel);
-                            simd.store_codes(to, sums[p][b], constants, range);
-                        }
-                    }
-                }
-            }
-            Output::Map {
-                scales,
-                residual,
-                low,
-                map,
-            } => {
-                let own = map.as_mut_ptr();
-                let residual = match residual {
-                    MapResidual::None => None,
-                    MapResidual::Own => Some(own.cast_const()),
-                    MapResidual::Other(other) => Some(other.as_ptr()),
-                };
-                for b in 0..B {
-                    let channel = first + b * S::LANES;
-                    let constants = Constants::of(scales, channel);
-                    for p in 0..P {
-                        let at = offset(p) + channel;
-                        // SAFETY: `check` found that blocks are whole, so that constants and values of all
-                        // lanes are there.
-                        unsafe {
-                            let residual = residual.map(|residual| residual.add(at));
-                            simd.store_map(own.add(at), sums[p][b], constants, residual, *low);
-                        }
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -429,9 +542,9 @@ fn copy_lanes(y: &mut [i32], lanes: &[i32; MAX_LANES]) {
 
 /// A pixel of a unit.
 #[derive(Clone, Copy)]
-struct Position {
-    row: usize,
-    column: usize,
+pub(super) struct Position {
+    pub(super) row: usize,
+    pub(super) column: usize,
 }
 
 /// What a tile reads beside the input.
@@ -439,8 +552,6 @@ struct Position {
 struct Operands<const P: usize, const B: usize> {
     /// Each block's weights.
     w: [*const u8; B],
-    /// Each block's bias.
-    bias: [*const i32; B],
     /// Each pixel's window sum, with the max identity.
     x_sums: [*const i32; P],
 }
@@ -455,27 +566,6 @@ struct Rows {
     vectors: usize,
 }
 
-/// The sums of `P` pixels by `B` vectors before the first term.
-///
-/// # Safety
-/// The operands must be valid for a tile of that size.
-#[inline(always)]
-unsafe fn start<S: SimdU8, const P: usize, const B: usize>(
-    simd: S,
-    at: Operands<P, B>,
-) -> [[S::Sums; B]; P] {
-    // Loops instead of `array::map`, whose closures are not always inlined.
-    // SAFETY: the caller promises the operands.
-    let mut sums = [[unsafe { simd.start(at.bias[0], at.x_sums[0]) }; B]; P];
-    for p in 0..P {
-        for b in 0..B {
-            // SAFETY: the caller promises the operands.
-            sums[p][b] = unsafe { simd.start(at.bias[b], at.x_sums[p]) };
-        }
-    }
-    sums
-}
-
 /// All terms of `P` pixels by `B` vectors.
 ///
 /// # Safety
@@ -488,8 +578,13 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
     rows: Rows,
 ) -> [[S::Sums; B]; P] {
     let vector = S::LANES * S::GROUP;
+    // Loops instead of `array::map`, whose closures are not always inlined.
     // SAFETY: the caller promises the operands.
-    let mut sums = unsafe { start::<S, P, B>(simd, at) };
+    let mut sums = [[unsafe { simd.start(at.x_sums[0]) }; B]; P];
+    for p in 1..P {
+        // SAFETY: the caller promises the operands.
+        sums[p] = [unsafe { simd.start(at.x_sums[p]) }; B];
+    }
     for _ in 0..rows.rows {
         for group in 0..rows.vectors {
             // SAFETY: the group is inside the row, which the caller promises.
@@ -519,8 +614,8 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
 /// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns.
 ///
 /// # Safety
-/// `x` must be valid for reads of `rows` input rows of the windows of `P` pixels, the operands for a
-/// tile of that size.
+/// `x` must be valid for reads of `rows` input rows of the windows of `P` pixels, each `w` of a block, and
+/// `x_sums`, with the max identity, of the window sums of `P` pixels `STRIDE` apart.
 #[inline(always)]
 unsafe fn slide<
     S: SimdU8,
@@ -531,23 +626,28 @@ unsafe fn slide<
 >(
     simd: S,
     mut x: *const u8,
-    mut at: Operands<P, B>,
+    mut w: [*const u8; B],
+    x_sums: *const i32,
     rows: usize,
     x_stride: usize,
 ) -> [[S::Sums; B]; P] {
     let vector = S::LANES * S::GROUP;
     let groups = CHANNELS / S::GROUP;
-    // SAFETY: the caller promises the operands.
-    let mut sums = unsafe { start::<S, P, B>(simd, at) };
+    // SAFETY: the caller promises the window sums.
+    let mut sums = [[unsafe { simd.start(x_sums) }; B]; P];
+    for p in 1..P {
+        // SAFETY: as above.
+        sums[p] = [unsafe { simd.start(x_sums.wrapping_add(p * STRIDE)) }; B];
+    }
     for _ in 0..rows {
         for group in 0..groups {
             // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
-            let mut weights = [[unsafe { simd.load(at.w[0].add(group * vector)) }; B]; WIDTH];
+            let mut weights = [[unsafe { simd.load(w[0].add(group * vector)) }; B]; WIDTH];
             for v in 0..WIDTH {
                 for b in 0..B {
                     let tap = (v * groups + group) * vector;
                     // SAFETY: as above.
-                    weights[v][b] = unsafe { simd.load(at.w[b].add(tap)) };
+                    weights[v][b] = unsafe { simd.load(w[b].add(tap)) };
                 }
             }
             let codes = |column: usize| {
@@ -578,7 +678,7 @@ unsafe fn slide<
             }
         }
         x = x.wrapping_add(x_stride);
-        for w in &mut at.w {
+        for w in &mut w {
             *w = w.wrapping_add(WIDTH * groups * vector);
         }
     }

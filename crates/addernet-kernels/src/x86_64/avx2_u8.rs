@@ -42,7 +42,7 @@ impl SimdU8 for Avx2U8 {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> __m256i {
+    unsafe fn start(self, _x_sum: *const i32) -> __m256i {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_setzero_si256() }
     }
@@ -116,9 +116,15 @@ impl SimdU8 for Avx2Vnni {
     }
 
     #[inline(always)]
-    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> __m256i {
-        // SAFETY: the token proves AVX2; the caller promises 8 readable numbers and one.
-        unsafe { _mm256_sub_epi32(_mm256_loadu_si256(bias.cast()), _mm256_set1_epi32(*x_sum)) }
+    unsafe fn start(self, x_sum: *const i32) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises a readable number.
+        unsafe { _mm256_set1_epi32(*x_sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_bias(self, sums: __m256i, bias: &[i32]) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 8 numbers.
+        unsafe { _mm256_add_epi32(sums, _mm256_loadu_si256(bias.as_ptr().cast())) }
     }
 
     #[inline(always)]

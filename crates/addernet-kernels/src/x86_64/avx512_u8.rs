@@ -1,13 +1,32 @@
 //! AVX-512 on u8 codes: vectors of 64 bytes, 32 registers; with and without the dot products of
 //! VNNI.
 #![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of registers are what the compiler unrolls"
+)]
 
 use crate::uint8::{
-    box_sum, pixels,
-    rescale::CodeRange,
+    box_sum,
+    rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
     simd::{Constants, SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
+
+/// A loop over up to 16 places of registers, written out: the compiler gives up on unrolling bodies as long
+/// as these, and then keeps the registers in memory.
+macro_rules! unrolled {
+    ($p:ident to $end:expr, $step:expr, $body:block) => {
+        unrolled!(@each $p ($p < $end && $p % $step == 0) $body
+            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@each $p:ident $condition:tt $body:block $($at:literal)*) => {
+        $(
+            let $p: usize = $at;
+            if $condition $body
+        )*
+    };
+}
 
 /// Exists only if the CPU has AVX-512F and AVX-512BW.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +66,7 @@ impl SimdU8 for Avx512U8 {
     }
 
     #[inline(always)]
-    unsafe fn start(self, _bias: *const i32, _x_sum: *const i32) -> __m512i {
+    unsafe fn start(self, _x_sum: *const i32) -> __m512i {
         // SAFETY: the token proves AVX-512F.
         unsafe { _mm512_setzero_si512() }
     }
@@ -103,6 +122,7 @@ impl SimdU8 for Avx512Vnni {
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
     const SLIDE: bool = true;
+    const DOT: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m512i {
@@ -117,9 +137,15 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn start(self, bias: *const i32, x_sum: *const i32) -> __m512i {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 readable numbers and one.
-        unsafe { _mm512_sub_epi32(_mm512_loadu_si512(bias.cast()), _mm512_set1_epi32(*x_sum)) }
+    unsafe fn start(self, x_sum: *const i32) -> __m512i {
+        // SAFETY: the token proves AVX-512F; the caller promises a readable number.
+        unsafe { _mm512_set1_epi32(*x_sum) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_bias(self, sums: __m512i, bias: &[i32]) -> __m512i {
+        // SAFETY: the token proves AVX-512F; the caller promises 16 numbers.
+        unsafe { _mm512_add_epi32(sums, _mm512_loadu_si512(bias.as_ptr().cast())) }
     }
 
     #[inline(always)]
@@ -139,27 +165,11 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn pixel_products(
-        self,
-        windows: &pixels::Windows<'_>,
-        weights: &[i8],
-        to: &mut [[i32; pixels::LANES]],
-    ) {
-        windows.check(weights);
-        let to = &mut to[..windows.count];
-        let mut first = 0;
-        // SAFETY: the token proves AVX-512F and VNNI; `check` found that the windows from `first` on
-        // lie inside the input, and each call gets that many or fewer.
+    unsafe fn dot(self, sums: __m512i, x: *const u8, w: *const i8) -> __m512i {
+        // SAFETY: the token proves AVX-512F and VNNI; the caller promises 4 and 64 readable bytes.
         unsafe {
-            let (tiles, rest) = to.as_chunks_mut::<8>();
-            for to in tiles {
-                pixel_products(windows, first, weights, to);
-                first += to.len();
-            }
-            for to in rest {
-                pixel_products(windows, first, weights, std::array::from_mut(to));
-                first += 1;
-            }
+            let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
+            _mm512_dpbusd_epi32(sums, x, _mm512_loadu_si512(w.cast()))
         }
     }
 
@@ -170,43 +180,92 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store_codes(
+    unsafe fn store_codes<const P: usize, const B: usize>(
         self,
         to: *mut u8,
-        sums: __m512i,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
         constants: Constants,
         range: CodeRange,
     ) {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each and 16 codes.
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants and codes.
         unsafe {
-            let z = _mm512_max_epi32(scale(sums, constants), _mm512_setzero_si512());
-            let mut q = _mm512_min_epi32(z, _mm512_set1_epi32(range.max.into()));
-            if range.factor != 1 {
-                q = _mm512_mullo_epi32(q, _mm512_set1_epi32(range.factor.into()));
-            }
-            _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(q));
+            let constants: [Scale; B] = Scale::load(constants);
+            let to = |p: usize| to.add(offset(p));
+            // As many pixels as make 64 codes; what is missing is made of the last one.
+            unrolled!(p to P, 4 / B, {
+                let z = |i: usize| constants[i % B].scale(sums[(p + i / B).min(P - 1)][i % B]);
+                let codes = encode(codes(z(0), z(1), z(2), z(3)), range);
+                store_codes::<B>(P - p, |i| to(p + i), codes);
+            });
         }
     }
 
     #[inline(always)]
-    unsafe fn store_map(
+    unsafe fn store_map<const P: usize, const B: usize>(
         self,
-        to: *mut i16,
-        sums: __m512i,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
         constants: Constants,
         residual: Option<*const i16>,
         low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
     ) {
-        // SAFETY: the token proves AVX-512F; the caller promises 16 constants each, 16 residuals and 16
-        // values.
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals, values
+        // and codes.
         unsafe {
-            let mut z = scale(sums, constants);
-            if let Some(residual) = residual {
-                let residual = _mm256_loadu_si256(residual.cast());
-                z = _mm512_add_epi32(z, _mm512_cvtepi16_epi32(residual));
+            let constants: [Scale; B] = Scale::load(constants);
+            let low = _mm512_set1_epi16(low);
+            // 32 values from pixel p on: its own, or with those of the next one.
+            let mut all = [_mm512_setzero_si512(); 8];
+            let together = 2 / B;
+            unrolled!(p to P, together, {
+                let one = p + 1 == P && B == 1;
+                let z = |i: usize| match one {
+                    true => constants[0].scale(sums[p][0]),
+                    false => constants[i % B].scale(sums[p + i / B][i % B]),
+                };
+                let mut values = values(z(0), z(1));
+                let at = offset(p);
+                if !one && (B == 2 || offset(p + 1) == at + 16) {
+                    if let Some(residual) = residual {
+                        let residual = _mm512_loadu_si512(residual.add(at).cast());
+                        values = _mm512_adds_epi16(values, residual);
+                    }
+                    values = _mm512_max_epi16(values, low);
+                    _mm512_storeu_si512(map.add(at).cast(), values);
+                } else {
+                    let next = if one { at } else { offset(p + 1) };
+                    if let Some(residual) = residual {
+                        let first = _mm256_loadu_si256(residual.add(at).cast());
+                        let second = _mm256_loadu_si256(residual.add(next).cast());
+                        let residual =
+                            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+                        values = _mm512_adds_epi16(values, residual);
+                    }
+                    values = _mm512_max_epi16(values, low);
+                    // A single pixel's values are in both halves.
+                    let second = _mm512_extracti64x4_epi64::<1>(values);
+                    _mm256_storeu_si256(map.add(at).cast(), _mm512_castsi512_si256(values));
+                    _mm256_storeu_si256(map.add(next).cast(), second);
+                }
+                all[p / together] = values;
+            });
+            for MapCodes { scale, rows } in codes.iter_mut() {
+                let quantizer = Quantizer::new(*scale);
+                let to = rows.codes.as_mut_ptr();
+                let to = |p: usize| to.add(place(rows, p));
+                // As many pixels as make 64 codes.
+                let together = 4 / B;
+                unrolled!(p to P, together, {
+                    let first = quantizer.scale(all[p * B / 2]);
+                    let second = quantizer.scale(all[(p * B / 2 + 1) % 8]);
+                    let codes = encode(codes_of_values(first, second), rows.range);
+                    store_codes::<B>(P - p, |i| to(p + i), codes);
+                });
             }
-            let z = _mm512_max_epi32(z, _mm512_set1_epi32(low.into()));
-            _mm256_storeu_si256(to.cast(), _mm512_cvtsepi32_epi16(z));
         }
     }
 
@@ -226,61 +285,161 @@ impl SimdU8 for Avx512Vnni {
     }
 }
 
-/// (s · multiplier + offset) >> shift in 16 lanes.
-///
-/// # Safety
-/// The constants must be valid for reads of 16 numbers each.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn scale(sums: __m512i, constants: Constants) -> __m512i {
-    // SAFETY: the caller promises 16 readable numbers each.
-    let (multiplier, offset, shift) = unsafe {
-        (
-            _mm512_loadu_si512(constants.multiplier.cast()),
-            _mm512_loadu_si512(constants.offset.cast()),
-            _mm512_loadu_si512(constants.shift.cast()),
-        )
-    };
-    let product = _mm512_add_epi32(_mm512_mullo_epi32(sums, multiplier), offset);
-    _mm512_srav_epi32(product, shift)
+/// The constants of 16 channels.
+#[derive(Clone, Copy)]
+struct Scale {
+    multiplier: __m512i,
+    offset: __m512i,
+    shift: __m512i,
 }
 
-/// The products of `P` windows from `first` on with a block of 16 kernels.
-///
-/// # Safety
-/// The windows must lie inside the input, and the weights be those of one block.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn pixel_products<const P: usize>(
-    windows: &pixels::Windows<'_>,
-    first: usize,
-    weights: &[i8],
-    to: &mut [[i32; pixels::LANES]; P],
-) {
-    let mut sums = [_mm512_setzero_si512(); P];
-    let mut w = weights.as_ptr();
-    let mut row = windows.x.as_ptr().wrapping_add(first * windows.step);
-    for _ in 0..windows.height {
-        for group in 0..windows.row_groups {
-            // SAFETY: the vector is inside the block, which the caller promises.
-            let weights = unsafe { _mm512_loadu_si512(w.cast()) };
-            w = w.wrapping_add(64);
-            for (p, sum) in sums.iter_mut().enumerate() {
-                let x = row.wrapping_add(p * windows.step + group * pixels::PIXEL_GROUP);
-                // SAFETY: the group is inside the window, which the caller promises.
-                let x = _mm512_set1_epi32(unsafe { x.cast::<i32>().read_unaligned() });
-                *sum = _mm512_dpbusd_epi32(*sum, x, weights);
+impl Scale {
+    /// Those of `B` neighbouring vectors of channels.
+    ///
+    /// # Safety
+    /// The constants must be valid for reads of `16 B` numbers each.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load<const B: usize>(from: Constants) -> [Self; B] {
+        let zero = _mm512_setzero_si512();
+        let mut all = [Self {
+            multiplier: zero,
+            offset: zero,
+            shift: zero,
+        }; B];
+        for (b, scale) in all.iter_mut().enumerate() {
+            // SAFETY: the caller promises 16 numbers each.
+            unsafe {
+                scale.multiplier = _mm512_loadu_si512(from.multiplier.add(16 * b).cast());
+                scale.offset = _mm512_loadu_si512(from.offset.add(16 * b).cast());
+                scale.shift = _mm512_loadu_si512(from.shift.add(16 * b).cast());
             }
         }
-        row = row.wrapping_add(windows.row_len);
+        all
     }
-    for (to, sum) in to.iter_mut().zip(sums) {
-        // SAFETY: `to` has 16 numbers.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sum) };
+
+    /// (s · multiplier + offset) >> shift in 16 lanes.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn scale(self, sums: __m512i) -> __m512i {
+        let product = _mm512_add_epi32(_mm512_mullo_epi32(sums, self.multiplier), self.offset);
+        _mm512_srav_epi32(product, self.shift)
     }
 }
 
-/// The sums of pixels of 16 channels, 16 pixels at a time.
+/// 4 x 16 numbers as u8, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> __m512i {
+    // Packing works within the quarters of a register.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let packed = _mm512_packus_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    _mm512_permutexvar_epi32(order, packed)
+}
+
+/// 2 x 32 values as u8, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes_of_values(a: __m512i, b: __m512i) -> __m512i {
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    _mm512_permutexvar_epi64(order, _mm512_packus_epi16(a, b))
+}
+
+/// Writes 64 codes, or those of the first `count` pixels: four of one block of channels, or two of two.
+///
+/// # Safety
+/// Each pixel's codes must be valid for writes.
+#[inline(always)]
+unsafe fn store_codes<const B: usize>(count: usize, to: impl Fn(usize) -> *mut u8, codes: __m512i) {
+    // SAFETY: only code that has AVX-512F calls it, and promises the codes.
+    unsafe {
+        if B == 2 {
+            _mm256_storeu_si256(to(0).cast(), _mm512_castsi512_si256(codes));
+            if count > 1 {
+                _mm256_storeu_si256(to(1).cast(), _mm512_extracti64x4_epi64::<1>(codes));
+            }
+            return;
+        }
+        if count > 3 && to(3) == to(0).add(48) {
+            _mm512_storeu_si512(to(0).cast(), codes);
+            return;
+        }
+        _mm_storeu_si128(to(0).cast(), _mm512_castsi512_si128(codes));
+        if count > 1 {
+            _mm_storeu_si128(to(1).cast(), _mm512_extracti32x4_epi32::<1>(codes));
+        }
+        if count > 2 {
+            _mm_storeu_si128(to(2).cast(), _mm512_extracti32x4_epi32::<2>(codes));
+        }
+        if count > 3 {
+            _mm_storeu_si128(to(3).cast(), _mm512_extracti32x4_epi32::<3>(codes));
+        }
+    }
+}
+
+/// min(q, max) · factor of 64 codes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn encode(codes: __m512i, range: CodeRange) -> __m512i {
+    let codes = _mm512_min_epu8(codes, _mm512_set1_epi8(range.max as i8));
+    if range.factor == 1 {
+        return codes;
+    }
+    // Products fit 8 bits: those of even codes are not disturbed by odd ones, and odd ones move down.
+    let factor = _mm512_set1_epi16(range.factor.into());
+    let low = _mm512_set1_epi16(0xff);
+    let even = _mm512_mullo_epi16(_mm512_and_si512(codes, low), factor);
+    let odd = _mm512_mullo_epi16(_mm512_srli_epi16::<8>(codes), factor);
+    _mm512_or_si512(even, _mm512_slli_epi16::<8>(odd))
+}
+
+/// 2 x 16 numbers as i16, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn values(a: __m512i, b: __m512i) -> __m512i {
+    let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b))
+}
+
+/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
+/// on pairs of v and c; both factors of the rounding must fit 16 bits.
+#[derive(Clone, Copy)]
+struct Quantizer {
+    /// c
+    rounding: __m512i,
+    /// Pairs of the multiplier and half/c.
+    factors: __m512i,
+    shift: __m128i,
+    zero: __m512i,
+}
+
+impl Quantizer {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(scale: CodeScale) -> Self {
+        let half = scale.shift() - 1;
+        let (first, second) = (half.min(14), half.saturating_sub(14));
+        let multiplier = i32::from(scale.multiplier() as u16);
+        Self {
+            rounding: _mm512_set1_epi16(1 << first),
+            factors: _mm512_set1_epi32(multiplier | 1 << (16 + second)),
+            shift: _mm_cvtsi32_si128(scale.shift() as i32),
+            zero: _mm512_set1_epi16(scale.zero()),
+        }
+    }
+
+    /// q of 32 values, saturated to i16.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn scale(self, values: __m512i) -> __m512i {
+        let product = |pairs| _mm512_sra_epi32(_mm512_madd_epi16(pairs, self.factors), self.shift);
+        let low = product(_mm512_unpacklo_epi16(values, self.rounding));
+        let high = product(_mm512_unpackhi_epi16(values, self.rounding));
+        _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero)
+    }
+}
+
+/// Minus the sums of pixels of 16 channels, 16 pixels at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
@@ -298,6 +457,7 @@ fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
         let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
         let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
         let all = _mm512_permutex2var_epi32(ab, order, cd);
+        let all = _mm512_sub_epi32(_mm512_setzero_si512(), all);
         // SAFETY: `sums` has 16 numbers.
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), all) };
     }

@@ -141,8 +141,9 @@ proptest! {
         let expected = |with_residual: bool| -> Vec<i16> {
             (0..problem.len()).map(|i| {
                 let residual = if with_residual { i64::from(old[i]) } else { 0 };
-                let v = scaled(sums[i].into(), scales[i % problem.channels]) + residual;
-                v.clamp(low, i16::MAX.into()) as i16
+                let z = scaled(sums[i].into(), scales[i % problem.channels]);
+                let z = z.clamp(i16::MIN.into(), i16::MAX.into());
+                (z + residual).clamp(low, i16::MAX.into()) as i16
             }).collect()
         };
         let (with, without) = (expected(true), expected(false));
@@ -160,11 +161,11 @@ proptest! {
     }
 
     #[test]
-    fn a_map_becomes_codes(problem in problems(), multiplier in -(1i32 << 14)..1 << 14, shift in 4..20u32) {
+    fn a_map_becomes_codes(problem in problems(), multiplier: i16, shift in 1..30u32, zero in -255..256i16) {
         let map = problem.map(6);
-        let scale = CodeScale { multiplier, offset: 1 << (shift - 1), shift };
-        let own = (scale.multiplier, scale.offset, scale.shift);
-        let expected = problem.expected_codes(|i, _| scaled(map[i].into(), own));
+        let scale = CodeScale::new(multiplier, shift, zero).unwrap();
+        let own = (multiplier.into(), 1 << (shift - 1), shift);
+        let expected = problem.expected_codes(|i, _| scaled(map[i].into(), own) + i64::from(zero));
         for kernel in available_u8() {
             let codes = problem.codes(|to| {
                 kernel.map_to_codes(&map, [problem.width, problem.channels], scale, to).unwrap();
@@ -177,7 +178,14 @@ proptest! {
 #[test]
 fn what_does_not_fit_is_refused() {
     let too_large = ChannelScales::new([(1, 0, 32)]);
-    assert_eq!(too_large, Err(KernelError::Shift { shift: 32 }));
+    assert!(CodeScale::new(1, 0, 0).is_err() && CodeScale::new(1, 30, 0).is_err());
+    assert_eq!(
+        too_large,
+        Err(KernelError::Shift {
+            shift: 32,
+            limit: 31
+        })
+    );
     let scales = ChannelScales::new([(1, 0, 0); 3]).unwrap();
     let kernel: &dyn AdderKernelU8 = available_u8()[0];
     let refused = |result| matches!(result, Err(KernelError::WrongLength { .. }));
@@ -206,4 +214,81 @@ fn what_does_not_fit_is_refused() {
     assert!(refused(to_map(12, &[0; 12], 11)));
     assert!(refused(to_map(12, &[0; 11], 12)));
     assert!(refused(to_map(11, &[0; 11], 11)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The operator with everything after it in one call against one call for each.
+    #[test]
+    fn layers_in_one_call_equal_their_parts(
+        problem in problems(),
+        stride in 1..3usize,
+        kernel in 1..4usize,
+        in_channels in prop_oneof![Just(8usize), Just(16), Just(24), Just(32), Just(64)],
+        wide in any::<bool>(),
+        multiplier: i16,
+        shift in 8..24u32,
+        zero in 0..100i16,
+    ) {
+        use crate::{ConvGeometry, MapCodes, MapOutput};
+        // Wide enough, now and then, for the tiles that slide.
+        let width = if wide { 16 } else { problem.width };
+        let problem = Problem { width, ..problem };
+        let input = [1, (problem.rows - 1) * stride + kernel, (width - 1) * stride + kernel, in_channels];
+        let g = ConvGeometry::new(input, problem.channels, [kernel; 2], [stride; 2], [0, 0]).unwrap();
+        let bytes = |stream, len| -> Vec<u8> {
+            problem.numbers(stream, 0, 255, len).into_iter().map(|x| x as u8).collect()
+        };
+        let (x, w) = (bytes(10, g.in_len()), bytes(11, g.weight_len()));
+        // Sums are around 85 terms each; the scaled ones spread over some hundreds.
+        let mean = 85 * g.taps() as i64;
+        let scales: Vec<_> = problem.numbers(12, -900, 900, problem.channels).into_iter()
+            .map(|m| (m as i32, (-m * mean + 30_000) as i32, 8))
+            .collect();
+        let scales = ChannelScales::new(scales).unwrap();
+        let quantizer = CodeScale::new(multiplier, shift, zero).unwrap();
+        let old = problem.map(5);
+        for kernel in available_u8() {
+            let packed = kernel.pack(g.weight_shape(), &w).unwrap();
+            let mut sums = vec![0; g.out_len()];
+            kernel.forward(&g, &x, 0, &packed, &mut sums).unwrap();
+            let folded = kernel.fold(&packed, &scales).unwrap();
+
+            let parts = problem.codes(|to| kernel.rescale_to_codes(&sums, width, &scales, to).unwrap());
+            let whole = problem.codes(|to| kernel.forward_codes(&g, &x, &packed, &folded, to).unwrap());
+            prop_assert!(whole == parts, "{} codes", kernel.name());
+
+            for residual in 0..3 {
+                let residual = || match residual {
+                    0 => Residual::None,
+                    1 => Residual::InPlace,
+                    _ => Residual::Map(&old),
+                };
+                let mut map = old.clone();
+                kernel.rescale_to_map(&sums, &scales, residual(), problem.relu, &mut map).unwrap();
+                let size = [width, problem.channels];
+                let parts = problem.codes(|to| kernel.map_to_codes(&map, size, quantizer, to).unwrap());
+                let mut whole_map = old.clone();
+                let whole = problem.codes(|rows| {
+                    let output = MapOutput {
+                        residual: residual(),
+                        relu: problem.relu,
+                        map: &mut whole_map.clone(),
+                        codes: &mut [MapCodes { scale: quantizer, rows }],
+                    };
+                    kernel.forward_map(&g, &x, &packed, &folded, output).unwrap();
+                });
+                let output = MapOutput {
+                    residual: residual(),
+                    relu: problem.relu,
+                    map: &mut whole_map,
+                    codes: &mut [],
+                };
+                kernel.forward_map(&g, &x, &packed, &folded, output).unwrap();
+                prop_assert!(whole_map == map, "{} map", kernel.name());
+                prop_assert!(whole == parts, "{} codes of a map", kernel.name());
+            }
+        }
+    }
 }

@@ -1,0 +1,7 @@
+//! The same bits from the scalar reference and from every kernel that this CPU offers, for any number of
+//! threads and any batch.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod common;
+mod random_graphs;
+mod resnet20;
