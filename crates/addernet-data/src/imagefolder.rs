@@ -178,7 +178,10 @@ pub fn image_files(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
             }
         })?;
         let extension = extension(entry.path());
-        let is_image = EXTENSIONS.iter().chain(&UNSUPPORTED).any(|e| *e == extension);
+        let is_image = EXTENSIONS
+            .iter()
+            .chain(&UNSUPPORTED)
+            .any(|e| *e == extension);
         if is_image && entry.file_type().is_file() {
             files.push(entry.into_path());
         }

@@ -1,5 +1,6 @@
 //! A report on a model's adder layers.
 
+use addernet_engine::{EngineError, LayerHeadroom, Program};
 use addernet_graph::exec::geometry;
 use addernet_graph::{ConvAttributes, FeatureShape, GraphError, Model, Node};
 use addernet_quant::{ActivationRange, Observations, Provenance, QuantizedLayer, clamp_kernel};
@@ -24,11 +25,69 @@ pub struct ModelReport {
     /// How the model was quantized; absent in float models.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Provenance>,
+    /// What the integer engine's accumulators can reach; absent in float models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<HeadroomReport>,
     /// Where the weights of all adder layers lie, together; absent without activation ranges.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_shares: Option<WeightShares>,
     /// The adder layers in topological order.
     pub layers: Vec<LayerReport>,
+}
+
+/// The proof that nothing overflows in the integer engine, or why the engine cannot run the model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadroomReport {
+    /// Its layers in the order in which they run.
+    Layers(Vec<AccumulatorReport>),
+    /// The reason.
+    Refused(String),
+}
+
+/// What one layer's integers can reach, over all inputs and for its own weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AccumulatorReport {
+    /// The node's name.
+    pub node: String,
+    /// Terms of one sum.
+    pub taps: usize,
+    /// The largest magnitude of a sum.
+    pub sum: i64,
+    /// Bits of its accumulator.
+    pub sum_bits: u32,
+    /// Bits of the accumulator that no sum needs.
+    pub sum_bits_free: u32,
+    /// The largest magnitude of a sum times its multiplier plus its offset.
+    pub product: i64,
+    /// Bits of that product.
+    pub product_bits: u32,
+    /// Bits of the product that none needs.
+    pub product_bits_free: u32,
+}
+
+impl From<&LayerHeadroom> for AccumulatorReport {
+    fn from(layer: &LayerHeadroom) -> Self {
+        Self {
+            node: layer.node.clone(),
+            taps: layer.taps,
+            sum: layer.sum,
+            sum_bits: layer.sum_bits,
+            sum_bits_free: layer.sum_headroom(),
+            product: layer.product,
+            product_bits: layer.product_bits,
+            product_bits_free: layer.product_headroom(),
+        }
+    }
+}
+
+impl HeadroomReport {
+    fn of(lowered: Result<Program, EngineError>) -> Self {
+        match lowered {
+            Ok(program) => Self::Layers(program.headroom().iter().map(Into::into).collect()),
+            Err(error) => Self::Refused(error.to_string()),
+        }
+    }
 }
 
 /// One adder layer.
@@ -172,6 +231,10 @@ pub fn inspect(
         terms: layers.iter().map(|layer| layer.terms).sum(),
         quantization: match model {
             AnyModel::Quantized(quantized) => Some(quantized.provenance().clone()),
+            AnyModel::Float(_) => None,
+        },
+        headroom: match model {
+            AnyModel::Quantized(quantized) => Some(HeadroomReport::of(Program::lower(quantized))),
             AnyModel::Float(_) => None,
         },
         weight_shares: (counts != [0; 3]).then(|| WeightShares::of(counts)),

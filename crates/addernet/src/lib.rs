@@ -56,8 +56,8 @@ pub use error::Error;
 pub use evaluate::{Accuracy, Classifier, Evaluation, evaluate};
 pub use images::Images;
 pub use inspect::{
-    ActivationReport, BiasReport, HeadroomReport, LayerReport, ModelReport, QuantizationReport, WeightShares,
-    inspect,
+    AccumulatorReport, ActivationReport, BiasReport, HeadroomReport, LayerReport, ModelReport,
+    QuantizationReport, WeightShares, inspect,
 };
 pub use predict::{ClassScore, Prediction, load_pixels, predict};
 pub use progress::{Progress, Stage};

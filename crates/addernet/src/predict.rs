@@ -71,7 +71,11 @@ impl Prediction {
     /// assert_eq!(best, [1, 2]);
     /// ```
     pub fn top(&self, k: usize) -> Vec<ClassScore> {
-        let largest = self.logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let largest = self
+            .logits
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
         let weight = |logit: f64| (logit - largest).exp();
         let total: f64 = self.logits.iter().copied().map(weight).sum();
         let mut classes: Vec<ClassScore> = self

@@ -1,7 +1,8 @@
 //! `addernet inspect`.
 
 use addernet::{
-    AnyModel, DatasetKind, LayerReport, ModelReport, Split, WeightShares, inspect, observe,
+    AccumulatorReport, AnyModel, DatasetKind, HeadroomReport, LayerReport, ModelReport, Split,
+    WeightShares, inspect, observe,
 };
 use anyhow::bail;
 use clap::Args;
@@ -156,8 +157,43 @@ impl std::fmt::Display for Report {
         if self.report.quantization.is_some() {
             write!(f, "\n\n{}", layer_table(layers, &CODES))?;
         }
+        match &self.report.headroom {
+            Some(HeadroomReport::Layers(layers)) => {
+                let headings = [
+                    "layer",
+                    "taps",
+                    "worst sum",
+                    "free bits",
+                    "worst product",
+                    "free bits",
+                ];
+                let rows = layers.iter().map(accumulators);
+                write!(
+                    f,
+                    "\n\nInteger engine, worst cases:\n\n{}",
+                    table(headings, rows, 1)
+                )?;
+            }
+            Some(HeadroomReport::Refused(reason)) => {
+                write!(f, "\n\nThe integer engine cannot run it: {reason}")?;
+            }
+            None => {}
+        }
         Ok(())
     }
+}
+
+/// What a layer's integers can reach, and of how many bits so many are left.
+fn accumulators(layer: &AccumulatorReport) -> Vec<String> {
+    let free = |free: u32, bits: u32| format!("{free} of {bits}");
+    vec![
+        layer.node.clone(),
+        output::thousands(layer.taps as u64),
+        output::thousands(layer.sum.unsigned_abs()),
+        free(layer.sum_bits_free, layer.sum_bits),
+        output::thousands(layer.product.unsigned_abs()),
+        free(layer.product_bits_free, layer.product_bits),
+    ]
 }
 
 /// A column: its heading, and the cell for a layer.

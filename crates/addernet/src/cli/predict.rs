@@ -127,7 +127,10 @@ pub(crate) fn run(args: &PredictArgs) -> anyhow::Result<()> {
         output::text(&report.to_string())?;
     }
     // The last one is the verb's own error.
-    let mut errors = report.failures.into_iter().map(|failure| anyhow!(failure.error));
+    let mut errors = report
+        .failures
+        .into_iter()
+        .map(|failure| anyhow!(failure.error));
     let last = errors.next_back();
     errors.for_each(|error| output::error(&error));
     last.map_or(Ok(()), Err)

@@ -1,6 +1,6 @@
-//! `addernet bench kernels`.
+//! `addernet bench`.
 
-use crate::common::{addernet, error, json, usage_error};
+use crate::common::{Folder, addernet, error, json, stdout, usage_error};
 
 #[test]
 fn every_variant_is_measured_on_every_shape() {
@@ -66,4 +66,46 @@ fn one_variant_can_be_chosen() {
     assert_eq!(report["kernels"].as_array().unwrap().len(), 1);
     assert!(error(addernet(bench.iter().chain(&["abacus"]))).contains("abacus"));
     assert!(usage_error(addernet(["bench", "kernels", "--min-time", "0"])).contains("0.001 to 60"));
+}
+
+#[test]
+fn a_quantized_model_is_measured_layer_by_layer() {
+    let folder = Folder::new();
+    folder.quantize("q.safetensors", &["--bits", "4", "--no-reestimate-bn"]);
+    let path = folder.path("q.safetensors");
+    let bench = |model: &std::path::Path, flags: &[&'static str]| {
+        let model = model.to_str().unwrap().to_owned();
+        let start = [
+            "bench",
+            "model",
+            &model,
+            "--min-time",
+            "0.001",
+            "--batch",
+            "3",
+        ];
+        addernet([&start[..], flags].concat())
+    };
+    let report = json(bench(&path, &["--json"]));
+    assert!(report["images_per_second"].as_f64().unwrap() > 1.0);
+    let layers = report["layers"].as_array().unwrap();
+    let adders: Vec<_> = layers
+        .iter()
+        .filter(|layer| layer["kind"] == "adder")
+        .collect();
+    assert_eq!(adders.len(), 3);
+    for layer in adders {
+        assert!(
+            layer["elements_per_second"].as_f64().unwrap() > 0.0,
+            "{layer}"
+        );
+    }
+    let shares: f64 = layers
+        .iter()
+        .map(|l| l["share_of_time"].as_f64().unwrap())
+        .sum();
+    assert!((shares - 1.0).abs() < 1e-6, "{shares}");
+    assert!(stdout(bench(&path, &[])).contains("images per second"));
+    let message = error(bench(&folder.model(), &[]));
+    assert!(message.contains("quantize"), "{message}");
 }

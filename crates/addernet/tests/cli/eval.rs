@@ -128,7 +128,7 @@ fn engines_follow_the_model() {
     folder.quantize("q.safetensors", &["--bits", "4", "--no-reestimate-bn"]);
     let quantized = folder.path("q.safetensors");
     let engine = |flags: &[&str]| json(eval(&quantized, flags))["engine"].clone();
-    assert_eq!(engine(&["--limit", "5"]), "simulated");
+    assert_eq!(engine(&["--limit", "5"]), "integer");
     assert_eq!(
         engine(&["--limit", "5", "--engine", "simulated"]),
         "simulated"

@@ -79,10 +79,19 @@ fn a_quantized_model() {
         text.lines()
             .filter(|line| line.starts_with("conv2"))
             .count(),
-        3,
+        4,
         "{text}"
     );
     let report = json(inspect(&quantized, &["--json"]));
+    // Both convolutions, two linear layers of which one is an adder layer, the classifier.
+    let headroom = report["headroom"]["layers"].as_array().unwrap();
+    assert_eq!(headroom.len(), 5);
+    for layer in headroom {
+        let (bits, free) = (&layer["sum_bits"], &layer["sum_bits_free"]);
+        let used = bits.as_u64().unwrap() - 1 - free.as_u64().unwrap();
+        let sum = layer["sum"].as_u64().unwrap();
+        assert!(sum < 1 << used && sum >= 1 << (used - 1), "{layer}");
+    }
     assert_eq!(report["quantization"]["calibration_images"], 200);
     for layer in report["layers"].as_array().unwrap() {
         assert_eq!(layer["quantization"]["weight_bits"], 3);

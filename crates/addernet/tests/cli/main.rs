@@ -11,5 +11,6 @@ mod inspect;
 #[cfg(unix)]
 mod interrupt;
 mod model;
+mod predict;
 mod quantize;
 mod usage;

@@ -50,14 +50,17 @@ fn the_file_evaluates_as_the_report_says() {
     );
     assert_eq!(
         figures(&accuracy["with_bn_reestimation"]),
-        figures(&json(eval(&path, &[])))
+        figures(&json(eval(&path, &["--engine", "simulated"])))
     );
     // The same without re-estimation is what the other flag writes.
     folder.quantize(
         "plain.safetensors",
         &["--bits", "6", "--no-reestimate-bn", "--seed", "7"],
     );
-    let plain = json(eval(&folder.path("plain.safetensors"), &[]));
+    let plain = json(eval(
+        &folder.path("plain.safetensors"),
+        &["--engine", "simulated"],
+    ));
     assert_eq!(
         figures(&accuracy["without_bn_reestimation"]),
         figures(&plain)

@@ -50,7 +50,7 @@ fn impossible_values_are_usage_errors_that_name_the_flag_and_its_range() {
     }
     let eval = ["eval", model];
     for (flags, expected) in [
-        (&["--engine", "abacus"][..], "float, simulated"),
+        (&["--engine", "abacus"][..], "float, simulated, integer"),
         (&["--split", "validation"], "test, train"),
         (&["--limit", "0"], "--limit"),
         (&["--dataset", "imagenet"], "imagefolder, shapes"),

@@ -28,7 +28,10 @@ fn other_sizes_are_resized_and_cut_as_image_folders_are() {
     colours(60, 45).save(&path).unwrap();
     for (resize, same) in [(None, 37), (Some(40), 40)] {
         let expected = load_image(&path, same, 32).unwrap();
-        assert_eq!(load_image_for(&path, [32, 32, 3], resize).unwrap(), expected);
+        assert_eq!(
+            load_image_for(&path, [32, 32, 3], resize).unwrap(),
+            expected
+        );
     }
     // Asked for, it happens to an image of the right size too.
     colours(32, 32).save(&path).unwrap();

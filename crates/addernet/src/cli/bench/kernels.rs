@@ -1,4 +1,4 @@
-//! `addernet bench`.
+//! `addernet bench kernels`.
 
 use std::time::Duration;
 
@@ -6,34 +6,21 @@ use addernet::graph::exec::geometry;
 use addernet::kernels::{self, AdderKernelF32, ConvGeometry, bench, peak};
 use addernet::{Architecture, Graph};
 use anyhow::Context;
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::args::threads;
-use super::output;
-use super::progress::style;
-use super::table::table;
+use super::super::args::threads;
+use super::super::output;
+use super::super::progress::style;
+use super::super::table::table;
+use super::{giga, seconds};
 
 const EXAMPLES: &str = "\
 Examples:
   addernet bench kernels
   addernet bench kernels --kernel avx2 --min-time 1 --json
   addernet bench kernels --threads 8";
-
-/// Measure how fast this machine is
-///
-/// Example: addernet bench kernels
-#[derive(Args)]
-pub(crate) struct BenchArgs {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    Kernels(KernelsArgs),
-}
 
 /// Measure the variants of the L1 operator
 ///
@@ -43,7 +30,7 @@ enum What {
 /// with convolutions that multiply, for multiply-add.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
-struct KernelsArgs {
+pub(super) struct KernelsArgs {
     /// Only this variant
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
@@ -109,8 +96,7 @@ struct Shape {
     geometry: ConvGeometry,
 }
 
-pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
-    let What::Kernels(args) = &args.what;
+pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     let chosen: Vec<&'static dyn AdderKernelF32> = match &args.kernel {
         Some(name) => vec![kernels::select(Some(name))?],
         None => kernels::available().to_vec(),
@@ -285,16 +271,5 @@ impl Measurement {
             )
         });
         shape.into_iter().chain(rates).collect()
-    }
-}
-
-fn giga(rate: f64) -> String {
-    format!("{:.1}", rate / 1e9)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.001..=60.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("it must be a number of seconds from 0.001 to 60".to_owned()),
     }
 }
