@@ -41,6 +41,7 @@ seeds() {
     pth) echo crates/addernet-graph/tests/fixtures/torch-* ;;
     safetensors_model) echo crates/addernet-graph/tests/fixtures ;;
     quantized_model) echo crates/addernet-quant/tests/fixtures ;;
+    engine) echo crates/addernet-engine/tests/fixtures ;;
     esac
 }
 

@@ -79,4 +79,6 @@ export CARGO_TARGET_DIR=${ADDERNET_NEON_TARGET_DIR:-$PWD/target/neon}
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu"
 # Doctests would need the runner in rustdoc too; they show the interface, which the host's run tests.
-exec cargo test --target "$triple" -p addernet-kernels --lib --tests
+cargo test --target "$triple" -p addernet-kernels --lib --tests
+# The engine on them: random graphs, and a committed model whose logits are known.
+exec cargo test --target "$triple" -p addernet-engine --tests -- random_graphs fixture

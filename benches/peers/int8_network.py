@@ -1,370 +1,471 @@
 #!/usr/bin/env python3
-"""ResNet-20 on integers: this project's AdderNet engine against int8 CNN engines, in one run.
+"""This project's u8 adder ResNet-20 against the same ordinary CNN in int8 in ONNX Runtime and OpenVINO.
 
-The peers, ONNX Runtime and OpenVINO, run the ordinary CNN ResNet-20 for 32x32 images (widths 16/32/64, three blocks per
-stage, 1x1 convolutions as stride-2 shortcuts, a classifier of 10), with random weights, BN folded, quantized statically to 8
-bits with one scale per kernel by onnxruntime.quantization. Ours runs the AdderNet of the same shape. All run on one thread of
-the same machine and take turns; a ratio is the median over the rounds of ours / theirs (images per second).
+The peers run ResNet-20 (3x32x32; 16, 32, 64 channels; 1x1 convolution shortcuts) with random weights, per-channel s8
+weights, batch normalization folded in and ReLU fused. The script checks in each engine's own account of the optimized
+network that all 21 convolutions run in int8; of the ways to write the network that pass, the fastest in a short trial
+is used, for each engine and batch on its own.
 
-Preprocessing: the peers get images that are normalised already, as float32 NCHW in a tensor that is allocated once, and only
-quantize them; ours gets 8-bit pixels and does everything from there. Each peer runs the form of the quantized model (QDQ or
-QOperator, u8 or s8 activations) that is the fastest for it.
+All contenders take turns within a round, in an order that rotates, and the ratio of a round is ours / the peer's images
+per second; the median of the rounds counts. One thread each.
 
-Prints one JSON object. Example:
-
-    python3 benches/peers/int8_network.py --layers --scaling > int8.json
+What is timed: from an image in memory to its ten logits. Ours takes u8 HWC pixels as a decoder gives them, and its
+time includes normalization. The peers never pay for normalization: their u8 inputs carry it in scale and zero point,
+f32 inputs are normalized outside the time; an NCHW input is also laid out outside the time. Decoding and resizing are
+left out on both sides. Inputs and outputs of the peers are bound once, before the time.
 """
 
 import argparse
+import functools
 import json
-import logging
 import os
-import platform
+import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = "python3 -m pip install -r benches/peers/requirements-int8.txt"
-
-
-def fail(message):
-    sys.exit(f"int8_network.py: error: {message}")
-
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BATCHES = (100, 1)
+TRIAL_ROUNDS, TRIAL_SECONDS = 5, 0.1
+PEERS = {"ort_int8": "ONNX Runtime", "openvino_int8": "OpenVINO"}
+INCLUDED = {
+    "ours": "u8 HWC pixels in memory to logits, normalization included",
+    "peers": "input bound once to logits; normalization costs nothing (u8: part of the input's scale and zero point; "
+    "f32: done before), NCHW layout done before",
+    "both": "no decoding, no resizing",
+}
 
 try:
     import numpy as np
     import onnx
-    import onnxruntime as ort
-    import openvino as ov
-    from onnx import TensorProto, helper, numpy_helper
-    from onnxruntime import quantization
-except ImportError as error:
-    fail(f"{error}; install the peers with: {PACKAGES}")
+    import onnxruntime
+    import openvino
+
+    import int8_onnx
+
+    MISSING = None
+except ImportError as error:  # said after the options, so that --help works without the packages
+    MISSING = error.name or str(error)
 
 
-# Its advice to run a shape inference that these graphs do not need.
-logging.disable(logging.WARNING)
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="""examples:
+  int8_network.py                          the five figures, about a minute after the build
+  int8_network.py --layers --scaling       everything, about three minutes
+  int8_network.py --model resnet20.safetensors    a quantized model of your own, which has to be a ResNet-20
+  int8_network.py --rounds 5 --seconds 0.1 a quick look, not to be quoted
+
+Prints one JSON object; progress goes to stderr. Run it on otherwise idle cores: load_average in the result says whether
+they were, quartiles say how far the rounds differ.""",
+    )
+    parser.add_argument("--model", metavar="FILE", help="our quantized ResNet-20 (default: one with made-up weights)")
+    parser.add_argument("--rounds", type=at_least(1), default=15, help="rounds that count (default 15)")
+    parser.add_argument("--seconds", type=seconds, default=0.3, help="length of a contender's turn (default 0.3)")
+    parser.add_argument(
+        "--layers",
+        action="store_true",
+        help="also ResNet-18's four 3x3 layer shapes alone, batch 1, against ONNX Runtime's int8 convolution",
+    )
+    parser.add_argument("--scaling", action="store_true", help="also our engine with 2 threads, which needs two idle cores")
+    parser.add_argument(
+        "--worker",
+        metavar="PATH",
+        type=pathlib.Path,
+        help="a built `throughput` example of addernet-engine (default: build it in release mode)",
+    )
+    return parser.parse_args()
+
+
+def at_least(low):
+    def number(text):
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
+        return value
+
+    return number
+
+
+def seconds(text):
+    value = float(text)
+    if not 0 < value <= 60:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 60")
+    return value
 
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def convolutions():
-    """(name, input channels, output channels, kernel, stride, output size) of ResNet-20."""
-    layers = [("conv1", 3, 16, 3, 1, 32)]
-    size, channels = 32, 16
-    for stage, width in enumerate((16, 32, 64), 1):
-        for block in range(3):
-            stride = 2 if stage > 1 and block == 0 else 1
-            size //= stride
-            name = f"layer{stage}.{block}"
-            layers.append((f"{name}.conv1", channels, width, 3, stride, size))
-            layers.append((f"{name}.conv2", width, width, 3, 1, size))
-            if channels != width:
-                layers.append((f"{name}.shortcut", channels, width, 1, stride, size))
-            channels = width
-    return layers
+def fail(text):
+    sys.exit(f"int8_network.py: {text}")
 
 
-# Terms |x - w| of an image: all layers but the first, which is an ordinary one.
-TERMS = sum(i * o * k * k * s * s for _, i, o, k, _, s in convolutions()[1:])
+# Our side.
 
 
-class Network:
-    """An ONNX graph in the making, with random weights."""
-
-    def __init__(self):
-        self.random = np.random.default_rng(0)
-        self.nodes, self.weights = [], []
-
-    def constant(self, name, values):
-        self.weights.append(numpy_helper.from_array(values.astype(np.float32), name))
-        return name
-
-    def node(self, op, inputs, output, **attributes):
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
-        return output
-
-    def convolution(self, name, x, inputs, outputs, kernel, stride, relu):
-        w = self.random.standard_normal((outputs, inputs, kernel, kernel)) * np.sqrt(2 / (inputs * kernel**2))
-        weights = [self.constant(f"{name}.w", w), self.constant(f"{name}.b", self.random.standard_normal(outputs) * 0.1)]
-        pads, shape = [kernel // 2] * 4, [kernel, kernel]
-        y = self.node("Conv", [x, *weights], f"{name}.sum", kernel_shape=shape, strides=[stride] * 2, pads=pads)
-        return self.node("Relu", [y], name) if relu else y
-
-    def model(self, input_shape, output, output_shape):
-        value = lambda name, shape: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        graph = helper.make_graph(
-            self.nodes, "network", [value("input", input_shape)], [value(output, output_shape)], self.weights
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-        model.ir_version = 9
-        onnx.checker.check_model(model)
-        return model
-
-
-def resnet20(batch):
-    net = Network()
-    layers = {name: shape for name, *shape in convolutions()}
-
-    def convolution(name, x, relu):
-        inputs, outputs, kernel, stride, _ = layers[name]
-        return net.convolution(name, x, inputs, outputs, kernel, stride, relu)
-
-    x = convolution("conv1", "input", True)
-    for stage in (1, 2, 3):
-        for block in range(3):
-            name = f"layer{stage}.{block}"
-            y = convolution(f"{name}.conv1", x, True)
-            y = convolution(f"{name}.conv2", y, False)
-            if f"{name}.shortcut" in layers:
-                x = convolution(f"{name}.shortcut", x, False)
-            x = net.node("Relu", [net.node("Add", [y, x], f"{name}.add")], f"{name}.out")
-    x = net.node("Flatten", [net.node("GlobalAveragePool", [x], "pool")], "flat")
-    fc = [net.constant("fc.w", net.random.standard_normal((10, 64)) * 0.1), net.constant("fc.b", np.zeros(10))]
-    return net.model([batch, 3, 32, 32], net.node("Gemm", [x, *fc], "logits", transB=1), [batch, 10])
-
-
-def layer_network(size, channels):
-    """One 3x3 convolution between maps of codes: its input and output stay quantized."""
-    net = Network()
-    x = net.node("Relu", ["input"], "x")
-    y = net.convolution("conv", x, channels, channels, 3, 1, True)
-    return net.model([1, channels, size, size], y, [1, channels, size, size])
-
-
-class Images(quantization.CalibrationDataReader):
-    def __init__(self, shape):
-        random = np.random.default_rng(1)
-        self.left = [{"input": random.uniform(-2, 2, shape).astype(np.float32)} for _ in range(2)]
-
-    def get_next(self):
-        return self.left.pop() if self.left else None
-
-
-FORMS = [(form, act) for form in ("QDQ", "QOperator") for act in ("QUInt8", "QInt8")]
-
-
-def quantized(model, shape, form, activations, folder):
-    source, target = str(folder / "float.onnx"), str(folder / f"{form}-{activations}.onnx")
-    onnx.save(model, source)
-    quantization.quantize_static(
-        source,
-        target,
-        Images(shape),
-        quant_format=quantization.QuantFormat[form],
-        per_channel=True,
-        activation_type=quantization.QuantType[activations],
-        weight_type=quantization.QuantType.QInt8,
-    )
-    return target
-
-
-def ort_session(path, folder=None):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if folder:
-        options.optimized_model_filepath = str(folder / "optimised.onnx")
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    if folder:
-        ops = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-        if "Conv" in ops or "QLinearConv" not in ops:
-            raise ValueError("not all convolutions would run in int8")
-    return session
-
-
-def ort_runner(path, shape, folder):
-    session = ort_session(path, folder)
-    binding = session.io_binding()
-    binding.bind_cpu_input("input", np.random.default_rng(2).uniform(-2, 2, shape).astype(np.float32))
-    binding.bind_output(session.get_outputs()[0].name, "cpu")
-    return lambda: session.run_with_iobinding(binding)
-
-
-def openvino_runner(path, shape):
-    config = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = ov.Core().compile_model(path, "CPU", config)
-    for op in compiled.get_runtime_model().get_ordered_ops():
-        info = op.get_rt_info()
-        if info["layerType"].astype(str) == "Convolution":
-            precision = info["runtimePrecision"].astype(str)
-            if precision not in ("u8", "i8"):
-                raise ValueError(f"a convolution would run in {precision}")
-    request = compiled.create_infer_request()
-    images = np.random.default_rng(2).uniform(-2, 2, shape).astype(np.float32)
-    request.set_input_tensor(ov.Tensor(images, shared_memory=True))
-    return lambda: request.infer(share_outputs=True)
-
-
-def rate(call, seconds, images):
-    """Images per second of `call`, over at least so many seconds."""
-    start, calls = time.perf_counter(), 0
-    while True:
-        call()
-        calls += 1
-        elapsed = time.perf_counter() - start
-        if elapsed >= seconds:
-            return calls * images / elapsed
-
-
-def fastest(name, make, model, shape, folder, images):
-    """The fastest form of a quantized model for one engine."""
-    best = None
-    for form, activations in FORMS:
-        try:
-            call = make(quantized(model, shape, form, activations, folder))
-        except Exception as error:
-            say(f"  {name}: {form} with {activations} is refused ({str(error).splitlines()[0][:100]})")
-            continue
-        call()
-        speed = statistics.median(rate(call, 0.15, images) for _ in range(3))
-        say(f"  {name}, {images} image(s), {form} {activations}: {speed:.0f}/s")
-        if best is None or speed > best[1]:
-            best = (call, speed, f"{form} {activations}")
-    if best is None:
-        fail(f"{name} runs no form of the quantized model")
-    return best[0], best[2]
+def build():
+    command = ["cargo", "build", "--release", "-q", "-p", "addernet-engine", "--example", "throughput"]
+    say(" ".join(command))
+    try:
+        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+        # Cargo knows about CARGO_TARGET_DIR and every other way to place the target directory.
+        metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+        target = json.loads(subprocess.run(metadata, cwd=ROOT, check=True, capture_output=True).stdout)
+    except FileNotFoundError:
+        fail("cargo is not on the PATH; install Rust, or give a built worker with --worker")
+    except subprocess.CalledProcessError as error:
+        fail(f"`{' '.join(error.cmd)}` failed with status {error.returncode}")
+    return pathlib.Path(target["target_directory"]) / "release" / "examples" / "throughput"
 
 
 class Worker:
-    """Our engine as a process that answers requests: crates/addernet-engine/examples/throughput.rs."""
+    """Our engine in a process of its own, which measures on request."""
 
     def __init__(self, path, model, threads):
-        arguments = [model] if model else ["--random", "resnet20"]
-        self.process = subprocess.Popen(
-            [path, *arguments, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        network = [model] if model else ["--random", "resnet20"]
+        self.command = [str(path), *network, "--threads", str(threads)]
+        try:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            )
+        except OSError as error:
+            fail(f"the worker {path} does not start: {error}")
 
-    def ask(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        if not line:
-            fail("the engine's process has ended; its message is above")
-        answer = json.loads(line)
-        return answer.get("images_per_second") or answer.get("elements_per_second")
+    def ask(self, *request):
+        line = " ".join(map(str, request))
+        try:
+            self.process.stdin.write(f"{line}\n")
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            fail(f"the worker `{' '.join(self.command)}` ended at `{line}` with status {self.process.wait()}")
+        return json.loads(answer)
+
+    def images_per_second(self, batch, length):
+        return self.ask("run", batch, length)["images_per_second"]
+
+    def terms_per_second(self, *request):
+        return self.ask(*request)["elements_per_second"]
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
 
 
-def build():
-    command = ["cargo", "build", "--release", "-p", "addernet-engine", "--example", "throughput"]
-    say(" ".join(command))
-    if subprocess.run(command, cwd=ROOT).returncode:
-        fail("the engine does not build")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return str(target / "release" / "examples" / "throughput")
+# The peers: each opens a model for one thread and gives (a call without arguments, the last call's logits), or raises
+# NotInt8 with the reason.
 
 
-def median_ratio(ours, theirs):
-    return statistics.median(a / b for a, b in zip(ours, theirs))
+class NotInt8(Exception):
+    pass
 
 
-def networks(worker, arguments, report, folder):
-    for batch in (100, 1):
-        shape = [batch, 3, 32, 32]
-        model = resnet20(batch)
-        peers = {
-            "ort": fastest("ONNX Runtime", lambda path: ort_runner(path, shape, folder), model, shape, folder, batch),
-            "openvino": fastest("OpenVINO", lambda path: openvino_runner(path, shape), model, shape, folder, batch),
-        }
-        rates = {name: [] for name in ("ours", "peak", *peers)}
-        for turn in range(arguments.rounds + 1):
-            now = {"ours": worker.ask("run", batch, arguments.seconds), "peak": worker.ask("peak", arguments.seconds)}
-            for name, (call, _) in peers.items():
-                now[name] = rate(call, arguments.seconds, batch)
-            if turn:  # The first one warms up.
-                for name, value in now.items():
-                    rates[name].append(value)
-        for name, (_, form) in peers.items():
-            report[f"ratio_{name}_int8_batch{batch}"] = median_ratio(rates["ours"], rates[name])
-            report[f"{name}_form_batch{batch}"] = form
-        for name in ("ours", *peers):
-            report[f"{name}_images_per_second_batch{batch}"] = statistics.median(rates[name])
-        if batch == 100:
-            report["peak_elements_per_second"] = statistics.median(rates["peak"])
-            report["share_of_peak"] = median_ratio([r * TERMS for r in rates["ours"]], rates["peak"])
-        say(f"batch {batch}: " + ", ".join(f"{name} {statistics.median(r):.4g}/s" for name, r in rates.items()))
+def ort_session(model, optimized=None, int8_pairs=False):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3  # without the note that an optimized model fits this CPU only
+    if int8_pairs:
+        # On x86 ONNX Runtime fuses s8 pairs only when told to.
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if optimized:
+        options.optimized_model_filepath = str(optimized)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def layers(worker, arguments, report, folder):
-    report["layers"] = {}
-    for size, channels in ((56, 64), (28, 128), (14, 256), (7, 512)):
-        shape = [1, channels, size, size]
-        call, form = fastest(
-            "ONNX Runtime", lambda path: ort_runner(path, shape, folder), layer_network(size, channels), shape, folder, 1
+def open_ort(model, value, convolutions, int8_pairs=False):
+    with tempfile.TemporaryDirectory() as directory:
+        optimized = pathlib.Path(directory) / "optimized.onnx"
+        session = ort_session(model, optimized, int8_pairs)
+        operators = [node.op_type for node in onnx.load(optimized).graph.node]
+    if operators.count("QLinearConv") != convolutions:
+        others = sorted({name for name in operators if "Conv" in name and name != "QLinearConv"})
+        raise NotInt8(
+            f"the optimized model has {operators.count('QLinearConv')} QLinearConv instead of {convolutions}"
+            + (f", beside {', '.join(others)}" if others else "")
         )
-        terms = channels * channels * 9 * size * size
-        ours, theirs = [], []
-        for turn in range(arguments.rounds + 1):
-            own = worker.ask("layer", size, size, channels, channels, 3, 1, arguments.seconds)
-            peer = rate(call, arguments.seconds, 1) * terms
-            if turn:
-                ours.append(own)
-                theirs.append(peer)
-        ratio = median_ratio(ours, theirs)
-        name = f"{channels}x{size}x{size}"
-        report["layers"][name] = {
-            "ratio_ort_int8": ratio,
-            "ours_elements_per_second": statistics.median(ours),
-            "ort_products_per_second": statistics.median(theirs),
-            "ort_form": form,
-        }
-        say(f"layer {name}: {ratio:.2f}")
+    output = session.get_outputs()[0]
+    kind = np.uint8 if output.type == "tensor(uint8)" else np.float32
+    result = onnxruntime.OrtValue.ortvalue_from_shape_and_type(output.shape, kind, "cpu")
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("input", onnxruntime.OrtValue.ortvalue_from_numpy(value))
+    binding.bind_ortvalue_output(output.name, result)
+    return functools.partial(session.run_with_iobinding, binding), result.numpy
 
 
-def scaling(path, arguments, report):
-    workers = [Worker(path, arguments.model, threads) for threads in (1, 2)]
-    ratios = []
-    for turn in range(arguments.rounds + 1):
-        one, two = (worker.ask("run", 100, arguments.seconds) for worker in workers)
-        if turn:
-            ratios.append(two / one)
-    for worker in workers:
-        worker.close()
-    report["two_threads_scaling"] = statistics.median(ratios)
+def open_openvino(model, value, convolutions):
+    core = openvino.Core()
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "model.onnx"
+        onnx.save(model, path)
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+        # Not tied to one core, as nobody here is: another process on that core would stop only OpenVINO.
+        compiled = core.compile_model(core.read_model(path), "CPU", options | {"ENABLE_CPU_PINNING": False})
+    precisions = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        if "layerType" in info and info["layerType"].astype(str) == "Convolution":
+            precisions.append(info["runtimePrecision"].astype(str))
+    others = [precision for precision in precisions if precision not in ("u8", "i8")]
+    if others or len(precisions) != convolutions:
+        raise NotInt8(f"it executes {len(precisions)} of {convolutions} convolutions, {len(others)} of them in {set(others)}")
+    request = compiled.create_infer_request()
+    request.set_input_tensor(openvino.Tensor(value, shared_memory=True))
+    output = request.get_output_tensor
+    return functools.partial(request.infer, share_outputs=True), lambda: output().data
+
+
+def forms(peer):
+    form = int8_onnx.Form
+    pairs = [form("QDQ", "u8", kind) for kind in ("u8 NCHW", "u8 NHWC", "f32 NCHW")]
+    pairs += [form("QDQ", "s8", kind) for kind in ("u8 NCHW", "f32 NCHW")]
+    if peer == "openvino_int8":  # which reads no QLinearConv
+        return pairs
+    # QLinearConv wants input and output codes of one type, so with s8 the input is f32.
+    operators = [form("QOperator", "u8", kind) for kind in ("u8 NCHW", "u8 NHWC", "f32 NCHW")]
+    return [*pairs, *operators, form("QOperator", "s8", "f32 NCHW")]
+
+
+def calibrate():
+    """The range of every tensor on random images."""
+    model, names = int8_onnx.with_calibration_outputs(int8_onnx.resnet20(64))
+    values = ort_session(model).run(names, {"input": int8_onnx.as_input(int8_onnx.random_pixels(64, 1), "f32 NCHW")})
+    return {name: (float(value.min()), float(value.max())) for name, value in zip(names, values)}
+
+
+def rate(call, images, length):
+    """Images per second, after one call to warm up, as our worker measures."""
+    call()
+    start, calls = time.perf_counter(), 0
+    while True:
+        call()
+        calls += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= length:
+            return calls * images / elapsed
+
+
+def fastest(calls, images):
+    """{name: median rate} of a trial of several ways to do the same, and the best one's name."""
+    rates = {name: [] for name in calls}
+    for _ in range(TRIAL_ROUNDS):
+        for name, call in calls.items():
+            rates[name].append(rate(call, images, TRIAL_SECONDS))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return medians, max(medians, key=medians.get)
+
+
+def open_peer(peer, batch, ranges):
+    """A peer's fastest call for a batch, and an account of the choice."""
+    pixels = int8_onnx.random_pixels(batch, 2)
+    f32 = int8_onnx.as_input(pixels, "f32 NCHW")
+    expected = ort_session(int8_onnx.resnet20(batch)).run(None, {"input": f32})[0]
+    calls, rejected = {}, {}
+    for form in forms(peer):
+        model = int8_onnx.resnet20(batch, form, ranges)
+        value = int8_onnx.as_input(pixels, form.input)
+        convolutions = len(int8_onnx.CONVOLUTIONS)
+        try:
+            if peer == "ort_int8":
+                call, logits = open_ort(model, value, convolutions, form.activations == "s8")
+            else:
+                call, logits = open_openvino(model, value, convolutions)
+        except NotInt8 as reason:
+            rejected[str(form)] = str(reason)
+            continue
+        call()
+        if np.corrcoef(logits().ravel(), expected.ravel())[0, 1] < 0.99:
+            fail(f"{PEERS[peer]} does not compute the network ({form}, batch {batch}): its logits differ from those in f32")
+        calls[str(form)] = call
+    if not calls:
+        reasons = "\n".join(f"  {form}: {reason}" for form, reason in rejected.items())
+        fail(f"{PEERS[peer]} does not run all convolutions of ResNet-20 in int8 on this CPU:\n{reasons}")
+    medians, best = fastest(calls, batch)
+    say(f"{PEERS[peer]}, batch {batch}: {best}, {medians[best]:.0f} images/s")
+    account = {"chosen": best, "trial_images_per_second": {name: figure(value) for name, value in medians.items()}}
+    return calls[best], account | ({"rejected": rejected} if rejected else {})
+
+
+# Rounds and figures.
+
+
+def take_turns(contenders, rounds, title):
+    """{contender: one rate per round} of callables; every round starts with another contender."""
+    rates = {name: [] for name in contenders}
+    names = list(contenders)
+    for round in range(rounds):
+        say(f"{title}, round {round + 1} of {rounds}")
+        start = round % len(names)
+        for name in names[start:] + names[:start]:
+            rates[name].append(contenders[name]())
+    return rates
+
+
+def ratios(ours, theirs):
+    return [a / b for a, b in zip(ours, theirs)]
+
+
+def quartiles(values):
+    return [figure(value) for value in np.percentile(values, (25, 75))]
+
+
+def figure(value):
+    return float(f"{value:.4g}")
+
+
+def measure_network(worker, options):
+    ranges = calibrate()
+    turns = {"peak": lambda: worker.terms_per_second("peak", options.seconds)}
+    chosen = {peer: {} for peer in PEERS}
+    for batch in BATCHES:
+        turns["ours", batch] = functools.partial(worker.images_per_second, batch, options.seconds)
+        for peer in PEERS:
+            call, chosen[peer][f"batch{batch}"] = open_peer(peer, batch, ranges)
+            turns[peer, batch] = functools.partial(rate, call, batch, options.seconds)
+    rates = take_turns(turns, options.rounds, "ResNet-20")
+
+    figures, spread = {}, {}
+    for peer in PEERS:
+        for batch in BATCHES:
+            key, values = f"ratio_{peer}_batch{batch}", ratios(rates["ours", batch], rates[peer, batch])
+            figures[key], spread[key] = figure(statistics.median(values)), quartiles(values)
+    terms = sum(layer.products() for layer in int8_onnx.ADDER_LAYERS)
+    peak = statistics.median(rates["peak"])
+    share = terms * statistics.median(rates["ours", BATCHES[0]]) / peak
+    return figures | {
+        "share_of_peak": figure(share),
+        "quartiles": spread,
+        "images_per_second": {
+            name: {f"batch{batch}": figure(statistics.median(rates[name, batch])) for batch in BATCHES}
+            for name in ("ours", *PEERS)
+        },
+        "adder_terms_per_image": terms,
+        "peak_terms_per_second": figure(peak),
+        "forms": chosen,
+    }
+
+
+def measure_layers(worker, options):
+    """ResNet-18's layer shapes: ours takes codes already padded, ONNX Runtime pads by itself; codes in, codes out."""
+    turns, chosen = {}, {}
+    layers = [
+        int8_onnx.Conv(f"{channels}x{size}x{size}", size, channels, channels, 3, 1)
+        for channels, size in ((64, 56), (128, 28), (256, 14), (512, 7))
+    ]
+    for layer in layers:
+        calls = {}
+        for name, channels_last in (("NHWC", True), ("NCHW", False)):
+            shape = (layer.size, layer.size, layer.channels) if channels_last else (layer.channels, layer.size, layer.size)
+            value = np.random.default_rng(2).integers(0, 256, (1, *shape), dtype=np.uint8)
+            try:
+                calls[name], _ = open_ort(int8_onnx.single_convolution(layer, channels_last), value, 1)
+            except NotInt8 as reason:
+                fail(f"{PEERS['ort_int8']} does not run the {layer.name} convolution in int8: {reason}")
+        _, best = fastest(calls, 1)
+        chosen[layer.name] = best
+        request = ("layer", layer.size, layer.size, layer.channels, layer.kernels, 3, 1, options.seconds)
+        turns["ours", layer.name] = functools.partial(worker.terms_per_second, *request)
+        turns["ort_int8", layer.name] = functools.partial(rate, calls[best], layer.products(), options.seconds)
+    rates = take_turns(turns, options.rounds, "layers")
+    results = []
+    for layer in layers:
+        ours, ort = rates["ours", layer.name], rates["ort_int8", layer.name]
+        results.append(
+            {
+                "name": layer.name,
+                "ratio_ort_int8": figure(statistics.median(ratios(ours, ort))),
+                "quartiles": quartiles(ratios(ours, ort)),
+                "ours_terms_per_second": figure(statistics.median(ours)),
+                "ort_int8_products_per_second": figure(statistics.median(ort)),
+                "ort_int8_form": chosen[layer.name],
+            }
+        )
+    return results
+
+
+def usable_cpus():
+    # macOS has no affinity.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def measure_scaling(worker, path, options):
+    if usable_cpus() < 2:
+        fail("--scaling needs two CPUs, this process may use only one")
+    both = Worker(path, options.model, 2)
+    turns = {
+        threads: functools.partial(process.images_per_second, BATCHES[0], options.seconds)
+        for threads, process in ((1, worker), (2, both))
+    }
+    rates = take_turns(turns, options.rounds, "two threads")
+    both.close()
+    values = ratios(rates[2], rates[1])
+    return {
+        "two_threads_scaling": figure(statistics.median(values)),
+        "two_threads": {
+            "quartiles": quartiles(values),
+            "images_per_second": {f"threads{n}": figure(statistics.median(rates[n])) for n in rates},
+        },
+    }
+
+
+def cpu_name():
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "unknown"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", metavar="FILE", help="quantized model file of ours [default: random weights, 8 bits]")
-    parser.add_argument("--worker", metavar="PATH", help="the built example `throughput` [default: build it]")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds of which medians are taken [default: 15]")
-    parser.add_argument("--seconds", type=float, default=0.3, help="seconds per contestant and round [default: 0.3]")
-    parser.add_argument("--layers", action="store_true", help="also each 3x3 layer of ResNet-18, against ONNX Runtime")
-    parser.add_argument("--scaling", action="store_true", help="also ours on two threads against one")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1 or arguments.seconds <= 0:
-        parser.error("rounds and seconds must be positive")
-    path = arguments.worker or build()
-    report = {}
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        worker = Worker(path, arguments.model, 1)
-        networks(worker, arguments, report, folder)
-        if arguments.layers:
-            layers(worker, arguments, report, folder)
-        worker.close()
-        if arguments.scaling:
-            scaling(path, arguments, report)
-    report["preprocessing"] = "peers: excluded (normalised float32 given); ours: included (8-bit pixels given)"
-    report["threads"] = 1
-    report["terms_per_image"] = TERMS
-    report["versions"] = {"onnxruntime": ort.__version__, "openvino": ov.__version__, "python": platform.python_version()}
-    cpus = Path("/proc/cpuinfo")
-    if cpus.exists():
-        names = [line.split(":")[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")]
-        report["cpu"] = names[0] if names else platform.processor()
-    print(json.dumps(report, indent=2))
+    options = arguments()
+    if MISSING:
+        fail(
+            f"the Python package `{MISSING}` is missing; make an environment for it and use that:\n"
+            f"  python3 -m venv {HERE / '.venv'}\n"
+            f"  {HERE / '.venv/bin/pip'} install -r {HERE / 'requirements-int8.txt'}\n"
+            f"  {HERE / '.venv/bin/python'} {pathlib.Path(__file__).resolve()}"
+        )
+    path = options.worker or build()
+    worker = Worker(path, options.model, 1)
+    worker.images_per_second(1, 0.01)  # a worker or model that does not work says so now, not after the trials
+    load_before = os.getloadavg()[0]
+    result = measure_network(worker, options)
+    if options.layers:
+        result["layers"] = measure_layers(worker, options)
+    if options.scaling:
+        result |= measure_scaling(worker, path, options)
+    worker.close()
+    result |= {
+        "threads": 1,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "model": options.model or "random resnet20",
+        "included": INCLUDED,
+        "versions": {
+            "onnxruntime": onnxruntime.__version__,
+            "openvino": openvino.__version__,
+            "onnx": onnx.__version__,
+            "numpy": np.__version__,
+            "python": sys.version.split()[0],
+        },
+        "cpu": cpu_name(),
+        "cpus": usable_cpus(),
+        "load_average": {"before": load_before, "after": os.getloadavg()[0]},
+    }
+    json.dump(result, sys.stdout, indent=1)
+    print()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

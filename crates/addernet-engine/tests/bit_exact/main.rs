@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod common;
+mod fixture;
 mod random_graphs;
 mod resnet20;
