@@ -221,7 +221,8 @@ def open_openvino(model, value, convolutions):
     request.set_input_tensor(openvino.Tensor(value, shared_memory=True))
     # Past the Python class's own handling of inputs, a percent or two at batch 1; no inputs: the bound one stays.
     infer = super(openvino.InferRequest, request).infer
-    return functools.partial(infer, {}, share_outputs=True, decode_strings=False), lambda: request.get_output_tensor().data
+    call = functools.partial(infer, {}, share_outputs=True, decode_strings=False)
+    return call, lambda: request.get_output_tensor().data
 
 
 def forms(peer):
