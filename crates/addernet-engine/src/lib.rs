@@ -1,7 +1,7 @@
 //! Quantized AdderNets on integers alone.
 //!
 //! [`Program::lower`] turns a quantized model into integer steps, [`Engine`] runs them on the
-//! kernels of this CPU, [`reference`] in plain loops; both give the same bits, on every machine. What
+//! kernels of this CPU, [`reference`](mod@reference) in plain loops; both give the same bits, on every machine. What
 //! they compute is specified in docs/INTEGER.md.
 
 mod engine;
