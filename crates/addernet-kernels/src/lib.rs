@@ -58,7 +58,7 @@ mod x86_64;
 pub use aligned::AlignedVec;
 pub use dispatch::{KERNEL_ENV, available, available_u8, select, select_u8};
 pub use error::KernelError;
-pub use fp32::{AdderKernelF32, PackedWeightsF32};
+pub use fp32::{AdderKernelF32, PackedWeightsF32, WeightGradient};
 pub use geometry::ConvGeometry;
 pub use uint8::{
     AdderKernelU8, ChannelScales, CodeRange, CodeRows, CodeScale, FoldedScales, MapCodes,

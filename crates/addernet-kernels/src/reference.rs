@@ -156,6 +156,34 @@ pub fn grad_weight(
     grad_y: &[f32],
     grad_w: &mut [f32],
 ) -> Result<(), KernelError> {
+    sum_grad_weight(geometry, x, w, grad_y, grad_w, |difference| difference)
+}
+
+/// The clamped weight gradient: `∂w = Σ g · clamp(x − w, −1, 1)`, otherwise as [`grad_weight`]. It is
+/// within [−1, 1] of the derivative's sign, like the input gradient.
+///
+/// # Errors
+/// [`KernelError::WrongLength`] when a slice does not have the length that `geometry` gives.
+pub fn grad_weight_clamped(
+    geometry: &ConvGeometry,
+    x: &[f32],
+    w: &[f32],
+    grad_y: &[f32],
+    grad_w: &mut [f32],
+) -> Result<(), KernelError> {
+    sum_grad_weight(geometry, x, w, grad_y, grad_w, |difference| {
+        difference.clamp(-1.0, 1.0)
+    })
+}
+
+fn sum_grad_weight(
+    geometry: &ConvGeometry,
+    x: &[f32],
+    w: &[f32],
+    grad_y: &[f32],
+    grad_w: &mut [f32],
+    slope: impl Fn(f32) -> f32,
+) -> Result<(), KernelError> {
     check_len("input", geometry.in_len(), x.len())?;
     check_len("weights", geometry.weight_len(), w.len())?;
     check_len("output gradient", geometry.out_len(), grad_y.len())?;
@@ -164,7 +192,7 @@ pub fn grad_weight(
     for_each_output(geometry, |position, o, index| {
         let g = f64::from(grad_y[index]);
         for_each_tap(geometry, position, o, |x_index, w_index| {
-            sums[w_index] += g * f64::from(x_index.map_or(0.0, |at| x[at]) - w[w_index]);
+            sums[w_index] += g * f64::from(slope(x_index.map_or(0.0, |at| x[at]) - w[w_index]));
         });
     });
     round_into(&sums, grad_w);

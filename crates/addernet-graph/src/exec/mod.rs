@@ -165,6 +165,40 @@ impl<'m> Executor<'m> {
             .map_err(|_| self.lost(graph.output()))
     }
 
+    /// Computes one node on inputs (N,H,W,C) of the caller's choice: for passes in an order of their own.
+    ///
+    /// # Errors
+    /// If there is no such node, it is the image itself, or the inputs do not have its inputs' shapes.
+    pub fn node(&self, id: NodeId, inputs: &[&Array4<f32>]) -> Result<Array4<f32>, GraphError> {
+        let graph = self.model.graph();
+        let node = graph.nodes().get(id).unwrap_or(graph.output());
+        let count = inputs.first().map_or(0, |x| x.dim().0);
+        let fits = |(x, &from): (&&Array4<f32>, &NodeId)| {
+            let FeatureShape {
+                channels,
+                height,
+                width,
+            } = graph.nodes()[from].shape();
+            x.dim() == (count, height, width, channels) && x.is_standard_layout()
+        };
+        if id >= graph.nodes().len()
+            || count == 0
+            || inputs.len() != node.inputs().len()
+            || !inputs.iter().zip(node.inputs()).all(fits)
+        {
+            return Err(GraphError::InvalidNode {
+                node: node.name().to_owned(),
+                reason: "it was asked for on inputs of other shapes than its own".into(),
+            });
+        }
+        match node.op() {
+            Op::Flatten | Op::Relu | Op::Add | Op::BatchNorm { .. } => {
+                self.elementwise(id, node, inputs[0].clone(), inputs.get(1).copied())
+            }
+            _ => self.windowed(id, node, inputs[0]),
+        }
+    }
+
     fn step(
         &self,
         id: NodeId,

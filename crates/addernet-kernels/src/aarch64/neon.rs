@@ -76,6 +76,18 @@ impl SimdF32 for Neon {
     }
 
     #[inline(always)]
+    fn clamp_diff(self, a: float32x4x2_t, b: float32x4x2_t, one: float32x4x2_t) -> float32x4x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            let clamp = |d, one| vmaxq_f32(vminq_f32(d, one), vnegq_f32(one));
+            float32x4x2_t(
+                clamp(vsubq_f32(a.0, b.0), one.0),
+                clamp(vsubq_f32(a.1, b.1), one.1),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn forget(self, vector: &mut float32x4x2_t) {
         #[inline]
         #[target_feature(enable = "neon")]

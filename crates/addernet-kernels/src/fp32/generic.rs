@@ -48,6 +48,11 @@ impl SimdF32 for Generic {
         std::array::from_fn(|lane| a[lane] * b[lane] + c[lane])
     }
 
+    #[inline(always)]
+    fn clamp_diff(self, a: Self::V, b: Self::V, _one: Self::V) -> Self::V {
+        std::array::from_fn(|lane| (a[lane] - b[lane]).clamp(-1.0, 1.0))
+    }
+
     fn vectorize<T: Task>(self, task: T) -> T::Output {
         task.run(self)
     }

@@ -2,14 +2,20 @@
 
 mod forward;
 pub(crate) mod generic;
+mod grad;
+mod grad_input;
+mod grad_weight;
 mod pack;
 pub(crate) mod simd;
 pub(crate) mod spin;
 mod tile;
 
 #[cfg(test)]
+mod grad_tests;
+#[cfg(test)]
 mod tests;
 
+pub use grad::WeightGradient;
 pub use pack::PackedWeightsF32;
 
 use crate::{ConvGeometry, KernelError};
@@ -52,6 +58,40 @@ pub trait AdderKernelF32: Send + Sync + sealed::Sealed {
         weights: &PackedWeightsF32,
         y: &mut [f32],
     ) -> Result<(), KernelError>;
+
+    /// The input gradient `∂x = Σ_o g · clamp(w − x, −1, 1)` (Chen et al., CVPR 2020, equation 6) of an
+    /// output gradient `grad_y`; `x`, `grad_y` and `grad_x` are NHWC, `w` is OIHW.
+    ///
+    /// For clamps to ±k scale `x` and `w` by 1/k and the result by k. Sums are carried in f32; variants
+    /// differ by rounding, the number of threads changes nothing. Images are divided among the
+    /// threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when a slice does not have the length that `geometry` gives.
+    fn grad_input(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        w: &[f32],
+        grad_y: &[f32],
+        grad_x: &mut [f32],
+    ) -> Result<(), KernelError>;
+
+    /// The weight gradient of the whole batch, in the form that `kind` says; `grad_w` is OIHW.
+    ///
+    /// Sums are carried in f32, image by image on the calling thread. Variants differ by rounding.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when a slice does not have the length that `geometry` gives.
+    fn grad_weight(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        w: &[f32],
+        grad_y: &[f32],
+        kind: WeightGradient,
+        grad_w: &mut [f32],
+    ) -> Result<(), KernelError>;
 }
 
 impl<S: SimdF32> AdderKernelF32 for S {
@@ -71,6 +111,29 @@ impl<S: SimdF32> AdderKernelF32 for S {
         y: &mut [f32],
     ) -> Result<(), KernelError> {
         forward::forward(*self, geometry, x, weights, y)
+    }
+
+    fn grad_input(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        w: &[f32],
+        grad_y: &[f32],
+        grad_x: &mut [f32],
+    ) -> Result<(), KernelError> {
+        grad_input::grad_input(*self, geometry, x, w, grad_y, grad_x)
+    }
+
+    fn grad_weight(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        w: &[f32],
+        grad_y: &[f32],
+        kind: WeightGradient,
+        grad_w: &mut [f32],
+    ) -> Result<(), KernelError> {
+        grad_weight::grad_weight(*self, geometry, x, w, grad_y, kind, grad_w)
     }
 }
 

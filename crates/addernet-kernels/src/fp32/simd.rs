@@ -58,6 +58,9 @@ pub(crate) trait SimdF32: Copy + Send + Sync + 'static {
     /// `a · b + c`, fused where the instruction set has it.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 
+    /// `clamp(a − b, −1, 1)`; what a NaN becomes is unspecified.
+    fn clamp_diff(self, a: Self::V, b: Self::V, one: Self::V) -> Self::V;
+
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
     /// register behind empty inline assembly costs nothing; the default costs a load.
     #[inline(always)]

@@ -7,23 +7,31 @@ use std::sync::LazyLock;
 
 /// One convolution with its values.
 #[derive(Clone, Debug)]
-struct Problem {
-    geometry: ConvGeometry,
+pub(super) struct Problem {
+    pub(super) geometry: ConvGeometry,
     /// Output rows per unit of work.
     unit_rows: usize,
     seed: u64,
 }
 
 impl Problem {
-    fn x(&self) -> Vec<f32> {
+    pub(super) fn new(geometry: ConvGeometry, seed: u64) -> Self {
+        Self {
+            geometry,
+            unit_rows: 1,
+            seed,
+        }
+    }
+
+    pub(super) fn x(&self) -> Vec<f32> {
         values(self.seed, self.geometry.in_len())
     }
 
-    fn w(&self) -> Vec<f32> {
+    pub(super) fn w(&self) -> Vec<f32> {
         values(!self.seed, self.geometry.weight_len())
     }
 
-    fn reference(&self) -> Vec<f32> {
+    pub(super) fn reference(&self) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.geometry.out_len()];
         reference::forward(&self.geometry, &self.x(), &self.w(), &mut y).unwrap();
         y
@@ -87,7 +95,7 @@ static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
 });
 
 /// Any geometry whose reference takes no more than a few milliseconds.
-fn problems() -> impl Strategy<Value = Problem> {
+pub(super) fn problems() -> impl Strategy<Value = Problem> {
     let channels =
         prop_oneof![4 => 1_usize..20, 3 => 20_usize..80, 1 => 250_usize..270, 1 => 500_usize..530];
     let outputs = prop_oneof![3 => 1_usize..20, 3 => 20_usize..70];

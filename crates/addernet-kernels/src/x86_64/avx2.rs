@@ -62,6 +62,15 @@ impl SimdF32 for Avx2 {
     }
 
     #[inline(always)]
+    fn clamp_diff(self, a: __m256, b: __m256, one: __m256) -> __m256 {
+        // SAFETY: the token proves AVX2 and FMA.
+        unsafe {
+            let low = _mm256_sub_ps(_mm256_setzero_ps(), one);
+            _mm256_max_ps(_mm256_min_ps(_mm256_sub_ps(a, b), one), low)
+        }
+    }
+
+    #[inline(always)]
     fn forget(self, vector: &mut __m256) {
         #[inline]
         #[target_feature(enable = "avx2")]
