@@ -52,5 +52,5 @@ pub use imagefolder::{default_resize, image_files, load_image, load_image_for};
 pub use kind::{DatasetKind, Split};
 pub use loader::{Batch, Batches, batches};
 pub use normalization::Normalization;
-pub use sampling::{calibration_indices, sequential_indices, shuffled_indices};
+pub use sampling::{calibration_indices, sequential_indices, shuffled, shuffled_indices};
 pub use transform::Transform;

@@ -13,7 +13,13 @@ pub fn sequential_indices(dataset: &Dataset, limit: Option<usize>) -> Vec<usize>
 
 /// Every image once, in an order that depends on `seed` and `epoch` alone.
 pub fn shuffled_indices(dataset: &Dataset, seed: u64, epoch: u64) -> Vec<usize> {
-    let mut indices: Vec<usize> = (0..dataset.len()).collect();
+    let indices: Vec<usize> = (0..dataset.len()).collect();
+    shuffled(&indices, seed, epoch)
+}
+
+/// The same places in an order that depends on `seed` and `epoch` alone.
+pub fn shuffled(indices: &[usize], seed: u64, epoch: u64) -> Vec<usize> {
+    let mut indices = indices.to_vec();
     indices.shuffle(&mut stream(seed, Purpose::Shuffle, epoch, 0));
     indices
 }

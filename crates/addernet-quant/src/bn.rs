@@ -138,7 +138,7 @@ impl Estimator<'_> {
 const PIECE_PIXELS: usize = 4096;
 
 /// Mean and biased variance of each channel of `x` (N,H,W,C) over N, H and W, in f64.
-fn batch_statistics(x: &Array4<f32>) -> (Vec<f64>, Vec<f64>) {
+pub(crate) fn batch_statistics(x: &Array4<f32>) -> (Vec<f64>, Vec<f64>) {
     let channels = x.dim().3;
     let x = x.as_standard_layout();
     let values = x.as_slice().unwrap_or(&[]);

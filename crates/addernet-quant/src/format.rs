@@ -73,6 +73,26 @@ impl CodeFormat {
     }
 }
 
+/// Formats of weights and activations of so many bits on one grid: the narrower codes take a multiple of
+/// the wider ones' step, so that both span the same range (unsigned, where the multiple is not whole, a
+/// little less).
+pub(crate) fn common_grid(bits: [u8; 2], signed: bool) -> [CodeFormat; 2] {
+    let span = |bits: u8| match signed {
+        true => 1i32 << (bits - 1),
+        false => (1i32 << bits) - 1,
+    };
+    let format = |bits: u8, multiplier: i32| CodeFormat {
+        bits,
+        signed,
+        multiplier: multiplier as u8,
+    };
+    let [weight, activation] = bits.map(span);
+    [
+        format(bits[0], (activation / weight).max(1)),
+        format(bits[1], (weight / activation).max(1)),
+    ]
+}
+
 /// Checks a bit width given by the user.
 pub(crate) fn check_bits(bits: u8) -> Result<u8, QuantError> {
     if BITS.contains(&bits) {

@@ -14,6 +14,7 @@ mod layer;
 mod method;
 mod model;
 mod observer;
+mod reconstruct;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -25,7 +26,8 @@ pub use error::QuantError;
 pub use format::{BITS, CodeFormat};
 pub use group::{MAX_GROUPS, group_kernels};
 pub use layer::{Group, QuantizedLayer};
-pub use method::{FloatLayer, Method, MethodKind, Redistribution, SharedScale};
+pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribution, SharedScale};
 pub use model::{Provenance, QuantizedModel};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
+pub use reconstruct::{Kernels, Reconstruction, ReconstructionProgress, Tuning, reconstruct};
 pub use simulate::Simulator;

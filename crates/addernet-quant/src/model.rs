@@ -60,21 +60,7 @@ impl QuantizedModel {
         let graph = model.graph();
         let mut layers = BTreeMap::new();
         for (_, node, attributes) in graph.adder_nodes() {
-            let layer = FloatLayer {
-                node: node.name(),
-                attributes,
-                weights: model.values(node, "adder")?,
-                bias: if attributes.bias {
-                    model.values(node, "bias")?
-                } else {
-                    &[]
-                },
-                non_negative_input: node
-                    .inputs()
-                    .iter()
-                    .all(|&input| graph.nodes()[input].is_non_negative()),
-                range: observations.range(node.name())?,
-            };
+            let layer = FloatLayer::new(model, node, attributes, observations)?;
             layers.insert(node.name().to_owned(), method.quantize(&layer)?);
         }
         if layers.is_empty() {

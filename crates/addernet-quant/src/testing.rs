@@ -5,7 +5,7 @@ use addernet_graph::{
 };
 use ndarray::{Array4, ArrayD};
 
-use crate::method::{Method, MethodKind, Redistribution, SharedScale};
+use crate::method::{ActivationOriented, Method, MethodKind, Redistribution, SharedScale};
 use crate::model::{Provenance, QuantizedModel};
 use crate::observer::{Observations, calibrate};
 
@@ -101,6 +101,11 @@ pub(crate) fn quantized(kind: MethodKind, bits: u8) -> QuantizedModel {
             weight_clamp: true,
         }),
         MethodKind::SharedScale => Box::new(SharedScale { bits }),
+        MethodKind::ActivationOriented => Box::new(ActivationOriented {
+            weight_bits: bits,
+            activation_bits: bits,
+        }),
+        MethodKind::Reconstruction => panic!("it does not go layer by layer"),
     };
     let model = model();
     let observations = observations(&model);

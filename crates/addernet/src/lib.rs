@@ -49,7 +49,10 @@ pub use addernet_engine::{Engine, Logits};
 pub use addernet_graph::import::ImportOptions;
 pub use addernet_graph::zoo::Architecture;
 pub use addernet_graph::{Executor, Graph, Model};
-pub use addernet_quant::{MethodKind, QuantizedModel, Redistribution, SharedScale, Simulator};
+pub use addernet_quant::{
+    ActivationOriented, MethodKind, QuantizedModel, Reconstruction, Redistribution, SharedScale,
+    Simulator, Tuning,
+};
 
 pub use any_model::AnyModel;
 pub use error::Error;

@@ -5,6 +5,10 @@
 pub enum Stage {
     /// The float model runs on training images, to observe the activations' ranges.
     Calibration,
+    /// The scale of each adder layer is searched; counted in layers, not images.
+    ScaleSearch,
+    /// The quantized network learns to reproduce the float one.
+    Tuning,
     /// BN statistics are collected from the quantized network on training images.
     BnReestimation,
     /// Accuracy is measured.
@@ -17,7 +21,7 @@ pub enum Stage {
 ///
 /// `()` is the listener that does not listen.
 pub trait Progress: Sync {
-    /// `stage` begins and will go through `images` images.
+    /// `stage` begins and will go through `images` images (or what else it says that it counts in).
     fn begin(&self, stage: Stage, images: usize) {
         let _ = (stage, images);
     }

@@ -1,12 +1,16 @@
 //! Post-training quantization, from training images to a quantized model.
 
-use addernet_data::{Dataset, batches, calibration_indices, shuffled_indices};
+use std::cell::Cell;
+
+use addernet_data::{Dataset, Transform, batches, calibration_indices, shuffled, shuffled_indices};
 use addernet_graph::{Executor, Model};
 use addernet_kernels::AdderKernelF32;
 use addernet_quant::{
-    BITS, Method, MethodKind, Observations, Provenance, QuantError, QuantizedModel, Redistribution,
-    SharedScale, Simulator, calibrate, group_kernels, reestimate_bn,
+    ActivationOriented, BITS, Kernels, Method, MethodKind, Observations, Provenance, QuantError,
+    QuantizedModel, Reconstruction, ReconstructionProgress, Redistribution, SharedScale, Simulator,
+    Tuning, calibrate, group_kernels, reconstruct, reestimate_bn,
 };
+use ndarray::Array4;
 
 use crate::error::Error;
 use crate::images::Images;
@@ -16,11 +20,18 @@ use crate::progress::{Progress, Stage};
 /// 2022, section 4): the outlier clamp and BN statistics are taken batch by batch.
 pub const CALIBRATION_BATCH: usize = 128;
 
+/// Calibration images that the reconstruction's scales are searched on: more change nothing.
+const SEARCH_IMAGES: usize = 256;
+
 /// A method with its own settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum MethodSettings {
+    /// Our own method.
+    Reconstruction(Reconstruction),
     /// The paper's method.
     Redistribution(Redistribution),
+    /// Weights on the activations' grid.
+    ActivationOriented(ActivationOriented),
     /// One scale per layer.
     SharedScale(SharedScale),
 }
@@ -29,16 +40,22 @@ impl MethodSettings {
     /// Which method it is.
     pub fn kind(&self) -> MethodKind {
         match self {
+            MethodSettings::Reconstruction(_) => MethodKind::Reconstruction,
             MethodSettings::Redistribution(_) => MethodKind::Redistribution,
+            MethodSettings::ActivationOriented(_) => MethodKind::ActivationOriented,
             MethodSettings::SharedScale(_) => MethodKind::SharedScale,
         }
     }
 
-    /// Bits of weights and activations.
-    pub fn bits(&self) -> u8 {
+    /// Bits of weights and of activations.
+    pub fn bits(&self) -> [u8; 2] {
         match self {
-            MethodSettings::Redistribution(method) => method.bits,
-            MethodSettings::SharedScale(method) => method.bits,
+            MethodSettings::Reconstruction(method) => [method.weight_bits, method.activation_bits],
+            MethodSettings::ActivationOriented(method) => {
+                [method.weight_bits, method.activation_bits]
+            }
+            MethodSettings::Redistribution(method) => [method.bits; 2],
+            MethodSettings::SharedScale(method) => [method.bits; 2],
         }
     }
 
@@ -46,31 +63,22 @@ impl MethodSettings {
     pub fn groups(&self) -> usize {
         match self {
             MethodSettings::Redistribution(method) => method.groups,
-            MethodSettings::SharedScale(_) => 1,
+            _ => 1,
         }
     }
 
     fn weight_clamp(&self) -> bool {
-        matches!(
-            self,
-            MethodSettings::Redistribution(Redistribution {
-                weight_clamp: true,
-                ..
-            })
-        )
-    }
-
-    fn method(&self) -> &dyn Method {
         match self {
-            MethodSettings::Redistribution(method) => method,
-            MethodSettings::SharedScale(method) => method,
+            MethodSettings::Redistribution(method) => method.weight_clamp,
+            MethodSettings::SharedScale(_) => false,
+            MethodSettings::Reconstruction(_) | MethodSettings::ActivationOriented(_) => true,
         }
     }
 
     /// Checks the settings against a model, before any work is done.
     fn check(&self, model: &Model) -> Result<(), Error> {
-        if !BITS.contains(&self.bits()) {
-            let reason = format!("must be 2 to 8, got {}", self.bits());
+        if let Some(bits) = self.bits().into_iter().find(|bits| !BITS.contains(bits)) {
+            let reason = format!("must be 2 to 8, got {bits}");
             return Err(QuantError::Config {
                 setting: "bits",
                 reason,
@@ -90,14 +98,15 @@ impl MethodSettings {
 
 /// How to quantize.
 ///
-/// [`QuantizeOptions::new`] gives the published recipe.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// [`QuantizeOptions::new`] gives the recommended recipe of each method.
+#[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeOptions {
     /// The method.
     pub method: MethodSettings,
     /// Quantile of the outlier clamp, in (0, 1]; 1 clamps no activation.
     pub outlier_quantile: f64,
-    /// Number of training images that activation ranges are observed on, balanced over the classes.
+    /// Number of training images that activation ranges are observed on, and that the reconstruction
+    /// tunes with (augmented), balanced over the classes.
     pub calibration_images: usize,
     /// Number of augmented training images for BN re-estimation; 0 leaves BN as it is.
     pub bn_images: usize,
@@ -106,18 +115,25 @@ pub struct QuantizeOptions {
 }
 
 impl QuantizeOptions {
-    /// 2,048 calibration images, and BN re-estimation on 200 batches of 128 (Nie et al. 2022, section 4).
-    /// The outlier clamp belongs to the paper's method; the baseline has none.
+    /// 2,048 calibration images, and BN re-estimation on 200 batches of 128 (Nie et al. 2022, section 4);
+    /// none for the reconstruction, which tunes BN itself. The outlier clamp belongs to the paper's
+    /// method and to weights on the activations' grid.
     pub fn new(method: MethodSettings) -> Self {
         let outlier_quantile = match method {
-            MethodSettings::Redistribution(_) => addernet_quant::PUBLISHED_OUTLIER_QUANTILE,
-            MethodSettings::SharedScale(_) => 1.0,
+            MethodSettings::Redistribution(_) | MethodSettings::ActivationOriented(_) => {
+                addernet_quant::PUBLISHED_OUTLIER_QUANTILE
+            }
+            MethodSettings::SharedScale(_) | MethodSettings::Reconstruction(_) => 1.0,
+        };
+        let bn_images = match method {
+            MethodSettings::Reconstruction(_) => 0,
+            _ => 200 * CALIBRATION_BATCH,
         };
         Self {
             method,
             outlier_quantile,
             calibration_images: 2048,
-            bn_images: 200 * CALIBRATION_BATCH,
+            bn_images,
             seed: 0,
         }
     }
@@ -169,10 +185,11 @@ pub fn quantize(
         kernel,
         progress,
     )?;
+    let [weight_bits, activation_bits] = options.method.bits();
     let provenance = Provenance {
         method: options.method.kind().name().to_owned(),
-        weight_bits: options.method.bits(),
-        activation_bits: options.method.bits(),
+        weight_bits,
+        activation_bits,
         groups: options.method.groups(),
         weight_clamp: options.method.weight_clamp(),
         outlier_quantile: options.outlier_quantile,
@@ -180,8 +197,28 @@ pub fn quantize(
         bn_images: 0,
         seed: options.seed,
     };
-    let quantized =
-        QuantizedModel::quantize(&model, &observations, options.method.method(), provenance)?;
+    let by_layer = |method: &dyn Method| -> Result<QuantizedModel, Error> {
+        Ok(QuantizedModel::quantize(
+            &model,
+            &observations,
+            method,
+            provenance.clone(),
+        )?)
+    };
+    let quantized = match &options.method {
+        MethodSettings::Redistribution(method) => by_layer(method)?,
+        MethodSettings::ActivationOriented(method) => by_layer(method)?,
+        MethodSettings::SharedScale(method) => by_layer(method)?,
+        MethodSettings::Reconstruction(method) => {
+            let run = ReconstructionRun {
+                training,
+                options,
+                kernel,
+                progress,
+            };
+            run.reconstruct(&model, &observations, method, provenance)?
+        }
+    };
     let with_bn_reestimation = match options.bn_images {
         0 => None,
         images => Some(with_new_bn(
@@ -270,6 +307,99 @@ fn bn_batches(
             })
             .collect::<Vec<_>>()
     })
+}
+
+/// What a reconstruction runs on.
+struct ReconstructionRun<'a> {
+    training: &'a Images,
+    options: &'a QuantizeOptions,
+    kernel: &'static dyn AdderKernelF32,
+    progress: &'a dyn Progress,
+}
+
+impl ReconstructionRun<'_> {
+    fn reconstruct(
+        &self,
+        model: &Model,
+        observations: &Observations,
+        settings: &Reconstruction,
+        provenance: Provenance,
+    ) -> Result<QuantizedModel, Error> {
+        let Self {
+            training, options, ..
+        } = *self;
+        let count = options.calibration_images;
+        let indices = calibration_indices(training.dataset(), count, options.seed)?;
+        let images = self.images(&indices[..count.min(SEARCH_IMAGES)], training.transform())?;
+        let layers = model.graph().adder_nodes().count();
+        let steps = settings.tuning.steps;
+        let listener = Listener {
+            progress: self.progress,
+            layers: Cell::new(layers * if steps > 0 { 2 } else { 1 }),
+            images: steps * Tuning::BATCH,
+        };
+        self.progress
+            .begin(Stage::ScaleSearch, listener.layers.get());
+        let batch = Tuning::BATCH.min(count);
+        let per_epoch = count / batch;
+        let quantized = reconstruct(
+            model,
+            observations,
+            settings,
+            images,
+            |step| {
+                let epoch = (step / per_epoch) as u64;
+                let order = shuffled(&indices, options.seed, epoch);
+                let place = step % per_epoch * batch;
+                let transform = training.augmented(options.seed, epoch);
+                self.images(&order[place..place + batch], &transform)
+            },
+            provenance,
+            Kernels {
+                f32: self.kernel,
+                u8: addernet_kernels::select_u8(Some(self.kernel.name()))?,
+            },
+            &listener,
+        )?;
+        self.progress.end();
+        Ok(quantized)
+    }
+
+    fn images(
+        &self,
+        indices: &[usize],
+        transform: &Transform,
+    ) -> Result<Array4<f32>, addernet_data::DataError> {
+        let mut all = batches(self.training.dataset(), indices, indices.len(), transform)?;
+        match all.next() {
+            Some(batch) => Ok(batch?.images),
+            None => Ok(Array4::zeros((0, 0, 0, 0))),
+        }
+    }
+}
+
+/// Turns a reconstruction's progress into stages.
+struct Listener<'a> {
+    progress: &'a dyn Progress,
+    /// Layers that are still to come.
+    layers: Cell<usize>,
+    /// Images that will be learned from.
+    images: usize,
+}
+
+impl ReconstructionProgress for Listener<'_> {
+    fn layer(&self) {
+        self.progress.advance(1);
+        self.layers.set(self.layers.get().saturating_sub(1));
+        if self.layers.get() == 0 && self.images > 0 {
+            self.progress.end();
+            self.progress.begin(Stage::Tuning, self.images);
+        }
+    }
+
+    fn tuned(&self, images: usize) {
+        self.progress.advance(images);
+    }
 }
 
 #[cfg(test)]

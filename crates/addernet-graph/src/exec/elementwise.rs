@@ -35,12 +35,21 @@ pub(super) fn relu(x: &mut Array4<f32>) {
 pub fn affine(x: &mut Array4<f32>, factor: &[f32], offset: &[f32]) {
     for_pixels(x, |values| {
         for pixel in values.chunks_exact_mut(factor.len()) {
-            for ((v, f), o) in pixel.iter_mut().zip(factor).zip(offset) {
+            let (blocks, rest) = pixel.as_chunks_mut::<LANES>();
+            let (factors, last_factors) = factor.as_chunks::<LANES>();
+            let (offsets, last_offsets) = offset.as_chunks::<LANES>();
+            for ((v, f), o) in blocks.iter_mut().zip(factors).zip(offsets) {
+                (0..LANES).for_each(|lane| v[lane] = v[lane] * f[lane] + o[lane]);
+            }
+            for ((v, f), o) in rest.iter_mut().zip(last_factors).zip(last_offsets) {
                 *v = *v * f + o;
             }
         }
     });
 }
+
+/// Channels at a time: loops over a known number of them become vector instructions.
+const LANES: usize = 8;
 
 /// x + bias per channel, in place.
 pub(super) fn add_channels(x: &mut Array4<f32>, bias: &[f32]) {

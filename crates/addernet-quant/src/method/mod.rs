@@ -1,22 +1,27 @@
 //! Quantization methods: one file each, chosen by name.
 //!
 //! A method turns one float layer and the range of its activations into a [`QuantizedLayer`]. To add
-//! one, write a file with a type that implements [`Method`] and list it in [`MethodKind`].
+//! one, write a file with a type that implements [`Method`] and list it in [`MethodKind`]. The one method
+//! that looks at more than a layer at a time, [`reconstruct`](crate::reconstruct()), has a folder of its
+//! own.
 
+mod activation_oriented;
 mod redistribution;
 mod shared_scale;
 
 use std::str::FromStr;
 
-use addernet_graph::ConvAttributes;
+use addernet_graph::{ConvAttributes, Model, Node};
 use serde::{Deserialize, Serialize};
 
+pub use activation_oriented::ActivationOriented;
+pub(crate) use activation_oriented::Grid;
 pub use redistribution::Redistribution;
 pub use shared_scale::SharedScale;
 
 use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
-use crate::observer::ActivationRange;
+use crate::observer::{ActivationRange, Observations};
 
 /// One float layer, as a method sees it.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +40,31 @@ pub struct FloatLayer<'a> {
     pub range: ActivationRange,
 }
 
-impl FloatLayer<'_> {
+impl<'a> FloatLayer<'a> {
+    /// The adder layer `node` of `model`, whose attributes are given.
+    ///
+    /// # Errors
+    /// If it was not calibrated, or a parameter is missing.
+    pub fn new(
+        model: &'a Model,
+        node: &'a Node,
+        attributes: &'a ConvAttributes,
+        observations: &Observations,
+    ) -> Result<Self, QuantError> {
+        let nodes = model.graph().nodes();
+        Ok(Self {
+            node: node.name(),
+            attributes,
+            weights: model.values(node, "adder")?,
+            bias: match attributes.bias {
+                true => model.values(node, "bias")?,
+                false => &[],
+            },
+            non_negative_input: (node.inputs().iter()).all(|&input| nodes[input].is_non_negative()),
+            range: observations.range(node.name())?,
+        })
+    }
+
     /// Weights per kernel: C·Kh·Kw.
     pub fn taps(&self) -> usize {
         self.weights.len() / self.attributes.out_channels
@@ -71,18 +100,35 @@ pub trait Method {
 pub enum MethodKind {
     /// [`Redistribution`]: Nie et al., NeurIPS 2022.
     Redistribution,
+    /// [`Reconstruction`](crate::Reconstruction): ours, and what `auto` stands for.
+    Reconstruction,
+    /// [`ActivationOriented`]: AdderNet 2.0, DAC 2024.
+    ActivationOriented,
     /// [`SharedScale`]: Wang et al. 2021.
     SharedScale,
 }
 
 impl MethodKind {
     /// All methods.
-    pub const ALL: [MethodKind; 2] = [MethodKind::Redistribution, MethodKind::SharedScale];
+    pub const ALL: [MethodKind; 4] = [
+        MethodKind::Reconstruction,
+        MethodKind::Redistribution,
+        MethodKind::ActivationOriented,
+        MethodKind::SharedScale,
+    ];
+
+    /// The method that [`AUTO`](Self::AUTO) stands for: the most accurate one.
+    pub const BEST: MethodKind = MethodKind::Reconstruction;
+
+    /// The name that stands for the recommended method, whichever that is.
+    pub const AUTO: &str = "auto";
 
     /// The name used in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            MethodKind::Reconstruction => "reconstruction",
             MethodKind::Redistribution => "redistribution",
+            MethodKind::ActivationOriented => "activation-oriented",
             MethodKind::SharedScale => "shared-scale",
         }
     }
@@ -98,6 +144,9 @@ impl FromStr for MethodKind {
     type Err = QuantError;
 
     fn from_str(name: &str) -> Result<Self, QuantError> {
+        if name == MethodKind::AUTO {
+            return Ok(MethodKind::BEST);
+        }
         MethodKind::ALL
             .into_iter()
             .find(|m| m.name() == name)

@@ -36,11 +36,17 @@ impl Progress for Bars {
     fn begin(&self, stage: Stage, images: usize) {
         let name = match stage {
             Stage::Calibration => "calibrating",
+            Stage::ScaleSearch => "searching scales",
+            Stage::Tuning => "tuning",
             Stage::BnReestimation => "re-estimating BN",
             Stage::Evaluation => "evaluating",
             Stage::Prediction => "predicting",
         };
-        let bar = ProgressBar::new(images as u64).with_style(style("{pos}/{len} images"));
+        let counter = match stage {
+            Stage::ScaleSearch => "{pos}/{len} layers",
+            _ => "{pos}/{len} images",
+        };
+        let bar = ProgressBar::new(images as u64).with_style(style(counter));
         bar.set_message(format!("{name} {}", self.subject).trim_end().to_owned());
         self.with(|current| *current = Some(bar));
     }

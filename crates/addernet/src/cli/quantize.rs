@@ -6,13 +6,16 @@ use std::time::Instant;
 use addernet::data::DataError;
 use addernet::quant::{Provenance, store};
 use addernet::{
-    Accuracy, AnyModel, CALIBRATION_BATCH, Classifier, DatasetKind, Executor, Images, LayerReport,
-    MethodKind, MethodSettings, Quantization, QuantizeOptions, QuantizedModel, Redistribution,
-    SharedScale, Simulator, Split, WeightShares, evaluate, inspect, quantize,
+    Accuracy, ActivationOriented, AnyModel, CALIBRATION_BATCH, Classifier, DatasetKind, Executor,
+    Images, LayerReport, MethodKind, MethodSettings, Quantization, QuantizeOptions, QuantizedModel,
+    Reconstruction, Redistribution, SharedScale, Simulator, Split, Tuning, WeightShares, evaluate,
+    inspect, quantize,
 };
 use anyhow::bail;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::{
+    PossibleValuesParser, RangedI64ValueParser, RangedU64ValueParser, TypedValueParser,
+};
 use serde::Serialize;
 
 use super::args::{DataArgs, ModelArgs, RunArgs, Runtime, count};
@@ -21,9 +24,15 @@ use super::{output, usage_error};
 
 const EXAMPLES: &str = "\
 Examples:
-  The paper's method at 4 bits, and what it costs:
-    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
+  The most accurate method at 4 bits, and what it costs:
+    addernet quantize resnet20.pth --bits 4 --method auto --dataset cifar10 --data-dir data \\
       --evaluate -o q4.safetensors
+  Weights of 2 bits, activations of 4:
+    addernet quantize resnet20.pth --weight-bits 2 --activation-bits 4 --method auto \\
+      --dataset cifar10 --data-dir data -o w2a4.safetensors
+  The paper's method:
+    addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
+      -o redistribution4.safetensors
   An ablation without groups and without either clamp:
     addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
       --groups 1 --no-weight-clamp --outlier-quantile 1 -o ablation.safetensors
@@ -46,10 +55,20 @@ pub(crate) struct QuantizeArgs {
     data: DataArgs,
 
     /// Bits of weights and activations, 2 to 8
-    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8))]
-    bits: u8,
+    #[arg(long, value_name = "B", value_parser = bits(),
+        required_unless_present_all = ["weight_bits", "activation_bits"])]
+    bits: Option<u8>,
 
-    /// `redistribution` (Nie et al., NeurIPS 2022), or the baseline `shared-scale` (Wang et al. 2021)
+    /// Bits of the weights, where they differ (reconstruction and activation-oriented)
+    #[arg(long, value_name = "B", value_parser = bits())]
+    weight_bits: Option<u8>,
+
+    /// Bits of the activations, where they differ (reconstruction and activation-oriented)
+    #[arg(long, value_name = "B", value_parser = bits())]
+    activation_bits: Option<u8>,
+
+    /// `reconstruction` (ours; `auto` stands for it), `redistribution` (Nie et al., NeurIPS 2022),
+    /// `activation-oriented` (AdderNet 2.0, DAC 2024), `shared-scale` (Wang et al. 2021)
     #[arg(long, value_name = "NAME", value_parser = method(), default_value = "redistribution")]
     method: MethodKind,
 
@@ -66,11 +85,15 @@ pub(crate) struct QuantizeArgs {
     #[arg(long, value_name = "Q", value_parser = quantile)]
     outlier_quantile: Option<f64>,
 
-    /// Training images to observe activations on, balanced over the classes
+    #[command(flatten)]
+    reconstruction: ReconstructionArgs,
+
+    /// Training images to observe activations on (and to tune with), balanced over the classes
     #[arg(long, value_name = "N", value_parser = count(1), default_value_t = 2048)]
     calibration: usize,
 
-    /// Re-estimate BN statistics on the quantized network (the default)
+    /// Re-estimate BN statistics on the quantized network (the default, but for reconstruction, which
+    /// tunes BN itself)
     #[arg(long, overrides_with = "no_reestimate_bn")]
     reestimate_bn: bool,
 
@@ -92,6 +115,73 @@ pub(crate) struct QuantizeArgs {
 
     #[command(flatten)]
     run: RunArgs,
+}
+
+/// Settings of the reconstruction.
+#[derive(Args)]
+struct ReconstructionArgs {
+    /// Reconstruction: passes over the calibration images in the tuning; 0 leaves it out [default: 24 for 2
+    /// bits, 16 for 3, 8 for 4, 2 for more]
+    #[arg(long, value_name = "E")]
+    tuning_epochs: Option<usize>,
+
+    /// Reconstruction: take the calibrated range as each layer's scale (an ablation)
+    #[arg(long)]
+    no_scale_search: bool,
+
+    /// Reconstruction: do not fit BN to the quantized layers before the tuning (an ablation)
+    #[arg(long)]
+    no_correction: bool,
+
+    /// Reconstruction: tune neither codes (an ablation: round weights to the nearest)
+    #[arg(long)]
+    no_learned_rounding: bool,
+
+    /// Reconstruction: do not tune scales (an ablation)
+    #[arg(long)]
+    no_learned_scales: bool,
+
+    /// Reconstruction: tune on logits alone, not on features (an ablation)
+    #[arg(long)]
+    no_feature_loss: bool,
+}
+
+impl ReconstructionArgs {
+    /// The first flag that was given.
+    fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--tuning-epochs", self.tuning_epochs.is_some()),
+            ("--no-scale-search", self.no_scale_search),
+            ("--no-correction", self.no_correction),
+            ("--no-learned-rounding", self.no_learned_rounding),
+            ("--no-learned-scales", self.no_learned_scales),
+            ("--no-feature-loss", self.no_feature_loss),
+        ];
+        flags
+            .into_iter()
+            .find(|(_, given)| *given)
+            .map(|(flag, _)| flag)
+    }
+
+    fn settings(&self, [weight_bits, activation_bits]: [u8; 2], images: usize) -> Reconstruction {
+        let mut settings = Reconstruction::new(weight_bits, activation_bits);
+        settings.scale_search = !self.no_scale_search;
+        settings.correction = !self.no_correction;
+        let tuning = &mut settings.tuning;
+        if let Some(epochs) = self.tuning_epochs {
+            tuning.steps = epochs.saturating_mul((images / Tuning::BATCH).max(1));
+        }
+        if self.no_learned_rounding {
+            tuning.weight_rate = 0.0;
+        }
+        if self.no_learned_scales {
+            tuning.scale_rate = 0.0;
+        }
+        if self.no_feature_loss {
+            tuning.features = 0.0;
+        }
+        settings
+    }
 }
 
 /// The JSON object.
@@ -184,37 +274,69 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
 impl QuantizeArgs {
     /// The options; contradictions end the program.
     fn options(&self) -> QuantizeOptions {
-        let bits = self.bits;
-        let method = match self.method {
+        let bits =
+            [self.weight_bits, self.activation_bits].map(|own| own.or(self.bits).unwrap_or(8));
+        let kind = self.method;
+        let refuse = |flag: &str| {
+            usage_error(
+                "quantize",
+                format!("{flag} means nothing to --method {kind}"),
+            )
+        };
+        if kind != MethodKind::Redistribution {
+            if self.groups.is_some() {
+                refuse("--groups");
+            }
+            if self.no_weight_clamp {
+                refuse("--no-weight-clamp");
+            }
+        }
+        if let (true, Some(flag)) = (
+            kind != MethodKind::Reconstruction,
+            self.reconstruction.given(),
+        ) {
+            refuse(flag);
+        }
+        let one_width = matches!(kind, MethodKind::Redistribution | MethodKind::SharedScale);
+        if one_width && bits[0] != bits[1] {
+            let message = format!("--method {kind} has weights and activations of the same bits");
+            usage_error("quantize", message);
+        }
+        let [weight_bits, activation_bits] = bits;
+        let method = match kind {
+            MethodKind::Reconstruction => {
+                MethodSettings::Reconstruction(self.reconstruction.settings(bits, self.calibration))
+            }
             MethodKind::Redistribution => MethodSettings::Redistribution(Redistribution {
-                bits,
+                bits: weight_bits,
                 groups: self.groups.unwrap_or(4),
                 weight_clamp: !self.no_weight_clamp,
             }),
+            MethodKind::ActivationOriented => {
+                MethodSettings::ActivationOriented(ActivationOriented {
+                    weight_bits,
+                    activation_bits,
+                })
+            }
             MethodKind::SharedScale => {
-                for (flag, given) in [
-                    ("--groups", self.groups.is_some()),
-                    ("--no-weight-clamp", self.no_weight_clamp),
-                ] {
-                    if given {
-                        let message = format!("{flag} means nothing to --method shared-scale");
-                        usage_error("quantize", message);
-                    }
-                }
-                MethodSettings::SharedScale(SharedScale { bits })
+                MethodSettings::SharedScale(SharedScale { bits: weight_bits })
             }
         };
-        let published = QuantizeOptions::new(method);
+        let recommended = QuantizeOptions::new(method);
+        let bn_images = match (self.no_reestimate_bn, self.reestimate_bn) {
+            (true, _) => 0,
+            (_, true) => self.bn_images,
+            _ if kind == MethodKind::Reconstruction => 0,
+            _ => self.bn_images,
+        };
         QuantizeOptions {
-            outlier_quantile: self.outlier_quantile.unwrap_or(published.outlier_quantile),
+            outlier_quantile: self
+                .outlier_quantile
+                .unwrap_or(recommended.outlier_quantile),
             calibration_images: self.calibration,
-            bn_images: if self.no_reestimate_bn {
-                0
-            } else {
-                self.bn_images
-            },
+            bn_images,
             seed: self.run.seed,
-            ..published
+            ..recommended
         }
     }
 }
@@ -265,6 +387,7 @@ impl std::fmt::Display for Report {
         let Provenance {
             method,
             weight_bits,
+            activation_bits,
             calibration_images,
             bn_images,
             ..
@@ -272,7 +395,11 @@ impl std::fmt::Display for Report {
         let thousands = |n: usize| output::thousands(n as u64);
         writeln!(
             f,
-            "method        {method}, {weight_bits} bits, {} adder layers",
+            "method        {method}, {}, {} adder layers",
+            match weight_bits == activation_bits {
+                true => format!("{weight_bits} bits"),
+                false => format!("weights of {weight_bits} bits, activations of {activation_bits}"),
+            },
             self.layers.len()
         )?;
         writeln!(f, "calibration   {} images", thousands(*calibration_images))?;
@@ -330,8 +457,13 @@ impl std::fmt::Display for Report {
     }
 }
 
+fn bits() -> RangedI64ValueParser<u8> {
+    RangedI64ValueParser::new().range(2..=8)
+}
+
 fn method() -> impl TypedValueParser<Value = MethodKind> {
-    PossibleValuesParser::new(MethodKind::ALL.map(MethodKind::name))
+    let names = MethodKind::ALL.map(MethodKind::name);
+    PossibleValuesParser::new([MethodKind::AUTO].into_iter().chain(names))
         .try_map(|name| name.parse::<MethodKind>())
 }
 

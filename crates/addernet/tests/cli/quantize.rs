@@ -188,6 +188,57 @@ fn flags_that_the_method_ignores_are_refused() {
 }
 
 #[test]
+fn the_recommended_method_has_a_name_and_bits_for_weights_and_activations() {
+    let folder = Folder::new();
+    let common = [
+        "--method",
+        "auto",
+        "--weight-bits",
+        "2",
+        "--activation-bits",
+        "4",
+    ];
+    let report = folder.quantize(
+        "q.safetensors",
+        &[&common[..], &["--tuning-epochs", "1"]].concat(),
+    );
+    for (key, value) in [
+        ("method", json!("reconstruction")),
+        ("weight_bits", json!(2)),
+        ("activation_bits", json!(4)),
+        ("groups", json!(1)),
+        ("bn_images", json!(0)),
+    ] {
+        assert_eq!(report[key], value, "{key}");
+    }
+    // It runs on integers, and as simulated.
+    let path = folder.path("q.safetensors");
+    let top1 = |engine| {
+        json(eval(&path, &["--engine", engine]))["top1"]
+            .as_f64()
+            .unwrap()
+    };
+    assert!((top1("integer") - top1("simulated")).abs() < 0.05);
+
+    let bytes = |flags: &[&str]| {
+        folder.quantize("q.safetensors", &[&common[..], flags].concat());
+        fs::read(&path).unwrap()
+    };
+    let plain = bytes(&["--tuning-epochs", "0"]);
+    assert!(bytes(&["--tuning-epochs", "0"]) == plain);
+    assert!(bytes(&["--tuning-epochs", "0", "--no-scale-search"]) != plain);
+    assert!(bytes(&["--tuning-epochs", "0", "--no-correction"]) != plain);
+    let tuned = bytes(&["--tuning-epochs", "1"]);
+    for flag in [
+        "--no-learned-rounding",
+        "--no-learned-scales",
+        "--no-feature-loss",
+    ] {
+        assert!(bytes(&["--tuning-epochs", "1", flag]) != tuned, "{flag}");
+    }
+}
+
+#[test]
 fn outputs_are_checked_before_the_work() {
     let folder = Folder::new();
     let refuse = |output: &std::path::Path| {

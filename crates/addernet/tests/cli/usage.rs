@@ -24,7 +24,14 @@ fn impossible_values_are_usage_errors_that_name_the_flag_and_its_range() {
         (&["--bits", "4", "--groups", "300"], "1..=255"),
         (
             &["--bits", "4", "--method", "magic"],
-            "redistribution, shared-scale",
+            "auto, reconstruction, redistribution, activation-oriented, shared-scale",
+        ),
+        (&["--weight-bits", "2"], "--bits"),
+        (&["--bits", "4", "--weight-bits", "1"], "2..=8"),
+        (&["--bits", "4", "--weight-bits", "2"], "the same bits"),
+        (
+            &["--bits", "4", "--tuning-epochs", "1"],
+            "--tuning-epochs means nothing to --method redistribution",
         ),
         (&["--bits", "4", "--calibration", "0"], "--calibration"),
         (&["--bits", "4", "--bn-images", "1"], "--bn-images"),
