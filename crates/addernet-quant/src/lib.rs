@@ -3,7 +3,7 @@
 //! The way through it: [`calibrate`] observes the activations of a float model, a [`Method`] turns
 //! each adder layer into a [`QuantizedLayer`], [`QuantizedModel::quantize`] puts them together,
 //! [`reestimate_bn`] adapts BN, [`Simulator`] runs the result, [`store`] keeps it in a model file.
-//! [`clamp_weights`] alone is the exact range clamp of a float model.
+//! [`sensitivity`] tells what each layer alone costs. [`clamp_weights`] alone is the exact range clamp of a float model.
 
 mod bn;
 mod clamp;
@@ -14,6 +14,7 @@ mod layer;
 mod method;
 mod model;
 mod observer;
+mod sensitivity;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use format::{BITS, CodeFormat};
 pub use group::{MAX_GROUPS, group_kernels};
 pub use layer::{Group, QuantizedLayer};
 pub use method::{FloatLayer, Method, MethodKind, Redistribution, SharedScale};
-pub use model::{Provenance, QuantizedModel};
+pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
+pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityProbe, sensitivity};
 pub use simulate::Simulator;

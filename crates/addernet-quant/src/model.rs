@@ -57,35 +57,7 @@ impl QuantizedModel {
         method: &dyn Method,
         provenance: Provenance,
     ) -> Result<Self, QuantError> {
-        let graph = model.graph();
-        let mut layers = BTreeMap::new();
-        for (_, node, attributes) in graph.adder_nodes() {
-            let layer = FloatLayer {
-                node: node.name(),
-                attributes,
-                weights: model.values(node, "adder")?,
-                bias: if attributes.bias {
-                    model.values(node, "bias")?
-                } else {
-                    &[]
-                },
-                non_negative_input: node
-                    .inputs()
-                    .iter()
-                    .all(|&input| graph.nodes()[input].is_non_negative()),
-                range: observations.range(node.name())?,
-            };
-            layers.insert(node.name().to_owned(), method.quantize(&layer)?);
-        }
-        if layers.is_empty() {
-            return Err(QuantError::config(
-                "model",
-                format!(
-                    "the graph `{}` has no adder layer to quantize",
-                    graph.name()
-                ),
-            ));
-        }
+        let layers = quantize_layers(model, observations, method)?;
         Self::from_layers(model, layers, provenance)
     }
 
@@ -152,6 +124,47 @@ impl QuantizedModel {
             provenance,
         }
     }
+}
+
+/// Quantizes every adder layer of `model` with `method`: the layers by node name, on their own.
+///
+/// # Errors
+/// If a layer was not calibrated, the method refuses it (the error names the layer), or there is none.
+pub fn quantize_layers(
+    model: &Model,
+    observations: &Observations,
+    method: &dyn Method,
+) -> Result<BTreeMap<String, QuantizedLayer>, QuantError> {
+    let graph = model.graph();
+    let mut layers = BTreeMap::new();
+    for (_, node, attributes) in graph.adder_nodes() {
+        let layer = FloatLayer {
+            node: node.name(),
+            attributes,
+            weights: model.values(node, "adder")?,
+            bias: if attributes.bias {
+                model.values(node, "bias")?
+            } else {
+                &[]
+            },
+            non_negative_input: node
+                .inputs()
+                .iter()
+                .all(|&input| graph.nodes()[input].is_non_negative()),
+            range: observations.range(node.name())?,
+        };
+        layers.insert(node.name().to_owned(), method.quantize(&layer)?);
+    }
+    if layers.is_empty() {
+        return Err(QuantError::config(
+            "model",
+            format!(
+                "the graph `{}` has no adder layer to quantize",
+                graph.name()
+            ),
+        ));
+    }
+    Ok(layers)
 }
 
 #[cfg(test)]
