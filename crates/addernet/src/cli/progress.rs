@@ -34,12 +34,7 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, stage: Stage, images: usize) {
-        let name = match stage {
-            Stage::Calibration => "calibrating",
-            Stage::BnReestimation => "re-estimating BN",
-            Stage::Evaluation => "evaluating",
-            Stage::Prediction => "predicting",
-        };
+        let name = stage_name(stage);
         let bar = ProgressBar::new(images as u64).with_style(style("{pos}/{len} images"));
         bar.set_message(format!("{name} {}", self.subject).trim_end().to_owned());
         self.with(|current| *current = Some(bar));
@@ -59,6 +54,17 @@ impl Progress for Bars {
                 bar.finish_and_clear();
             }
         });
+    }
+}
+
+/// What a stage is called on its bar.
+pub(crate) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Calibration => "calibrating",
+        Stage::BnReestimation => "re-estimating BN",
+        Stage::Evaluation => "evaluating",
+        Stage::Analysis => "analyzing",
+        Stage::Prediction => "predicting",
     }
 }
 
