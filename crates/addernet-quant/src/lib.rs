@@ -29,5 +29,5 @@ pub use layer::{Group, QuantizedLayer};
 pub use method::{FloatLayer, Method, MethodKind, Redistribution, SharedScale};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
-pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityProbe, sensitivity};
+pub use sensitivity::{Effect, LayerSensitivity, Sensitivity, SensitivityProbe, sensitivity};
 pub use simulate::Simulator;

@@ -14,7 +14,7 @@ use ndarray::{Array2, Array4};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use self::signal::{ChannelSignal, LogitSignal, top};
+use self::signal::{ChannelSignal, LogitSignal, remove_offsets, top};
 use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
 use crate::method::Method;
@@ -44,16 +44,27 @@ pub struct LayerSensitivity {
     /// At the layer's output, whose input is the float one. The signal is what varies within each
     /// channel, since the BN behind the layer takes the channel's mean away.
     pub output_snr_db: Option<f64>,
-    /// The same without the mean error of each channel, which BN re-estimation would absorb.
+    /// The same without the mean error of each channel.
     pub centred_output_snr_db: Option<f64>,
-    /// At the logits, both of them centred over the classes, since softmax does not see a common offset.
+    /// What becomes of the prediction.
+    pub as_is: Effect,
+    /// The same once each channel's mean error over a batch is taken away at the layer's output: what is
+    /// left after BN re-estimation or a bias correction.
+    pub centred: Effect,
+}
+
+/// What an error in one layer does to the prediction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// Signal-to-noise ratio at the logits in dB, both of them centred over the classes, since softmax
+    /// does not see a common offset.
     pub logits_snr_db: Option<f64>,
     /// Mean Kullback-Leibler divergence from the float network's softmax to the quantized one's, in
     /// nats; at least 0.
     pub kl: f64,
     /// Share of images on which both networks have the same largest logit, 0 to 1.
     pub top1_agreement: f64,
-    /// Top-1 accuracy with this layer quantized, 0 to 1; absent without labels.
+    /// Top-1 accuracy, 0 to 1; absent without labels.
     pub top1: Option<f64>,
 }
 
@@ -102,7 +113,15 @@ struct ProbedLayer {
     node: String,
     simulated: SimulatedLayer,
     output: ChannelSignal,
+    as_is: Seen,
+    centred: Seen,
+}
+
+/// What was seen of the prediction.
+#[derive(Default)]
+struct Seen {
     logits: LogitSignal,
+    /// Number of images that it gets right.
     right: usize,
 }
 
@@ -130,8 +149,8 @@ impl<'m> SensitivityProbe<'m> {
                 node: node.name().to_owned(),
                 simulated: SimulatedLayer::new(layer, node, attributes, kernel)?,
                 output: ChannelSignal::new(attributes.out_channels),
-                logits: LogitSignal::default(),
-                right: 0,
+                as_is: Seen::default(),
+                centred: Seen::default(),
             });
         }
         Ok(Self {
@@ -144,7 +163,7 @@ impl<'m> SensitivityProbe<'m> {
     }
 
     /// Runs a batch of images (N,H,W,C), with their N labels if accuracy is wanted, once in floating
-    /// point and once per layer.
+    /// point and twice per layer.
     ///
     /// # Errors
     /// If the images do not fit the model, there are not N labels, or logits are not finite.
@@ -198,10 +217,8 @@ impl<'m> SensitivityProbe<'m> {
                 .map(|layer| LayerSensitivity {
                     output_snr_db: layer.output.snr_db(),
                     centred_output_snr_db: layer.output.centred_snr_db(),
-                    logits_snr_db: layer.logits.snr_db(),
-                    kl: layer.logits.kl(),
-                    top1_agreement: layer.logits.agreement(),
-                    top1: share(layer.right),
+                    as_is: layer.as_is.effect(share),
+                    centred: layer.centred.effect(share),
                     node: layer.node,
                 })
                 .collect(),
@@ -217,22 +234,38 @@ impl ProbedLayer {
         float: &Array2<f32>,
         labels: Option<&[u32]>,
     ) -> Result<(), QuantError> {
-        let mut hook = OneLayer {
-            executor,
-            id: self.id,
-            simulated: &self.simulated,
-            output: &mut self.output,
-        };
-        let logits = executor.run_with(images.clone(), &mut hook)?;
-        if !logits.iter().all(|v| v.is_finite()) {
-            let reason = "with this layer quantized the logits are not finite";
-            return Err(QuantError::layer(&self.node, reason));
-        }
-        self.logits.add(float, &logits);
-        if let Some(labels) = labels {
-            self.right += right(&logits, labels);
+        for (seen, output) in [
+            (&mut self.as_is, Some(&mut self.output)),
+            (&mut self.centred, None),
+        ] {
+            let mut hook = OneLayer {
+                executor,
+                id: self.id,
+                simulated: &self.simulated,
+                output,
+            };
+            let logits = executor.run_with(images.clone(), &mut hook)?;
+            if !logits.iter().all(|v| v.is_finite()) {
+                let reason = "with this layer quantized the logits are not finite";
+                return Err(QuantError::layer(&self.node, reason));
+            }
+            seen.logits.add(float, &logits);
+            if let Some(labels) = labels {
+                seen.right += right(&logits, labels);
+            }
         }
         Ok(())
+    }
+}
+
+impl Seen {
+    fn effect(&self, share: impl Fn(usize) -> Option<f64>) -> Effect {
+        Effect {
+            logits_snr_db: self.logits.snr_db(),
+            kl: self.logits.kl(),
+            top1_agreement: self.logits.agreement(),
+            top1: share(self.right),
+        }
     }
 }
 
@@ -241,7 +274,8 @@ struct OneLayer<'a, 'm> {
     executor: &'a Executor<'m>,
     id: NodeId,
     simulated: &'a SimulatedLayer,
-    output: &'a mut ChannelSignal,
+    /// Takes the error as it is; without it, the channels' mean errors are taken away.
+    output: Option<&'a mut ChannelSignal>,
 }
 
 impl Hook for OneLayer<'_, '_> {
@@ -255,8 +289,11 @@ impl Hook for OneLayer<'_, '_> {
             return Ok(None);
         };
         let float = self.executor.node(id, &[x])?;
-        let quantized = self.simulated.run(node, x)?;
-        self.output.add(&float, &quantized);
+        let mut quantized = self.simulated.run(node, x)?;
+        match &mut self.output {
+            Some(output) => output.add(&float, &quantized),
+            None => remove_offsets(&float, &mut quantized),
+        }
         Ok(Some(quantized))
     }
 }

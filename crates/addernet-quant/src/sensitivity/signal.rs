@@ -62,6 +62,19 @@ impl ChannelSignal {
     }
 }
 
+/// Takes each channel's mean error away from `found` (N,H,W,C).
+pub(crate) fn remove_offsets(exact: &Array4<f32>, found: &mut Array4<f32>) {
+    let channels = exact.dim().3;
+    let count = (exact.len() / channels) as f64;
+    let mut sums = vec![0.0f64; channels];
+    for (i, (&y, &q)) in exact.iter().zip(found.iter()).enumerate() {
+        sums[i % channels] += f64::from(q) - f64::from(y);
+    }
+    for (i, q) in found.iter_mut().enumerate() {
+        *q -= (sums[i % channels] / count) as f32;
+    }
+}
+
 /// What became of the logits, over images.
 #[derive(Default)]
 pub(crate) struct LogitSignal {
@@ -108,11 +121,10 @@ impl LogitSignal {
 
 /// The class with the largest logit; of equal ones the first.
 pub(crate) fn top(logits: ArrayView1<'_, f32>) -> usize {
-    let best =
-        logits
-            .iter()
-            .enumerate()
-            .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let best = logits
+        .iter()
+        .enumerate()
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
     best.map_or(0, |(class, _)| class)
 }
 

@@ -38,11 +38,11 @@ fn more_bits_are_less_noise_at_every_layer() {
         assert!(snr[0] < snr[1] && snr[1] < snr[2], "{snr:?}");
         // Four times the levels and more are at least 10 dB.
         assert!(snr[2] > snr[1] + 10.0, "{snr:?}");
-        let logits = [two, four, eight].map(|l| l.logits_snr_db.unwrap());
+        let logits = [two, four, eight].map(|l| l.as_is.logits_snr_db.unwrap());
         assert!(logits[1] < logits[2], "{logits:?}");
-        assert!(four.kl > eight.kl && eight.kl >= 0.0);
+        assert!(four.as_is.kl > eight.as_is.kl && eight.as_is.kl >= 0.0);
         assert!(eight.centred_output_snr_db >= eight.output_snr_db);
-        assert!(eight.top1_agreement >= 0.8 && eight.top1.is_none());
+        assert!(eight.as_is.top1_agreement >= 0.8 && eight.as_is.top1.is_none());
     }
 }
 
@@ -71,11 +71,30 @@ fn batches_and_threads_change_nothing() {
     for (whole, parts) in whole.layers.iter().zip(&parts.layers) {
         let difference = whole.output_snr_db.unwrap() - parts.output_snr_db.unwrap();
         assert!(difference.abs() < 1e-9);
-        assert!((whole.kl - parts.kl).abs() < 1e-12);
+        assert!((whole.as_is.kl - parts.as_is.kl).abs() < 1e-12);
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let one = pool.unwrap().install(|| measure(4, vec![images(6, 0.9)]));
     assert_eq!(one, whole);
+}
+
+#[test]
+fn offsets_are_taken_away_where_they_are_said_to_be() {
+    // One image of which the whole error of the last layer is an offset: nothing is left of it.
+    let model = model();
+    let kernel = addernet_kernels::select(None).unwrap();
+    let mut layers = quantize_layers(&model, &observations(&model), &method(8)).unwrap();
+    let bias = &mut layers.get_mut("conv3").unwrap().bias;
+    bias.iter_mut()
+        .enumerate()
+        .for_each(|(o, b)| *b += 30.0 * o as f32);
+    let mut probe = SensitivityProbe::new(&model, &layers, kernel).unwrap();
+    probe.add(images(5, 0.9), None).unwrap();
+    let shifted = probe.finish().unwrap();
+    let [as_is, centred] = [&shifted.layers[1].as_is, &shifted.layers[1].centred];
+    assert!(centred.kl < as_is.kl / 10.0, "{as_is:?} {centred:?}");
+    let plain = measure(8, vec![images(5, 0.9)]);
+    assert!((centred.kl - plain.layers[1].centred.kl).abs() < 1e-3);
 }
 
 #[test]
@@ -92,7 +111,9 @@ fn labels_give_accuracy_and_must_be_complete() {
     let result = probe.finish().unwrap();
     assert_eq!(result.float_top1, Some(1.0));
     for layer in &result.layers {
-        assert_eq!(layer.top1, Some(layer.top1_agreement));
+        for effect in [&layer.as_is, &layer.centred] {
+            assert_eq!(effect.top1, Some(effect.top1_agreement));
+        }
     }
     let probe = SensitivityProbe::new(&model, &layers, kernel).unwrap();
     assert!(probe.finish().err().unwrap().to_string().contains("image"));
@@ -106,6 +127,9 @@ fn figures_of_small_signals_are_exact() {
     output.add(&exact, &exact.mapv(|v| v + 1.0));
     assert_eq!(output.snr_db(), Some(0.0));
     assert_eq!(output.centred_snr_db(), None);
+    let mut found = exact.mapv(|v| v + 1.0);
+    remove_offsets(&exact, &mut found);
+    assert_eq!(found, exact);
 
     let mut logits = LogitSignal::default();
     let exact = array![[1.0, -1.0], [3.0, 3.0]];

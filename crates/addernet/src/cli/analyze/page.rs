@@ -1,6 +1,6 @@
 //! The page: what the report says, in words and charts.
 
-use addernet::quant::{LayerSensitivity, Provenance};
+use addernet::quant::{Effect, LayerSensitivity, Provenance};
 use addernet::{
     Distribution, LayerReport, SensitivityReport, SweepEngine, SweepTable, WeightShares,
 };
@@ -226,53 +226,71 @@ fn sensitivities(report: &SensitivityReport) -> Sensitivities {
             svg: chart::bars(title, unit, &rows),
         }
     };
+    let (snr, kl) = (
+        "signal-to-noise ratio (dB)",
+        "Kullback-Leibler divergence (nats)",
+    );
     let charts = vec![
         chart(
             "At the layer's output",
             "Signal about each channel's mean; the layer's input is the float one. Longer is better.",
-            "signal-to-noise ratio (dB)",
+            snr,
             |layer| layer.output_snr_db,
-        ),
-        chart(
-            "At the layer's output, offsets removed",
-            "Without each channel's mean error, which BN re-estimation absorbs. Longer is better.",
-            "signal-to-noise ratio (dB)",
-            |layer| layer.centred_output_snr_db,
         ),
         chart(
             "At the logits",
             "Logits about their mean over the classes. Longer is better.",
-            "signal-to-noise ratio (dB)",
-            |layer| layer.logits_snr_db,
+            snr,
+            |layer| layer.as_is.logits_snr_db,
         ),
         chart(
             "Divergence of the prediction",
             "From the float network's softmax. Shorter is better.",
-            "Kullback-Leibler divergence (nats)",
-            |layer| Some(layer.kl),
+            kl,
+            |layer| Some(layer.as_is.kl),
+        ),
+        chart(
+            "At the layer's output, offsets removed",
+            "Without each channel's mean error, which BN re-estimation absorbs. Longer is better.",
+            snr,
+            |layer| layer.centred_output_snr_db,
+        ),
+        chart(
+            "At the logits, offsets removed",
+            "What is left after BN re-estimation or a bias correction. Longer is better.",
+            snr,
+            |layer| layer.centred.logits_snr_db,
+        ),
+        chart(
+            "Divergence, offsets removed",
+            "What is left after BN re-estimation or a bias correction. Shorter is better.",
+            kl,
+            |layer| Some(layer.centred.kl),
         ),
     ];
     let db = |value: Option<f64>| match value {
         Some(value) => format!("{value:.1}").replace('-', "−"),
         None => "–".to_owned(),
     };
+    let change = |effect: &Effect| match (sensitivity.float_top1, effect.top1) {
+        (Some(float), Some(top1)) => format!("{:+.2}", 100.0 * (top1 - float)).replace('-', "−"),
+        _ => "–".to_owned(),
+    };
     let rows = sensitivity.layers.iter().map(|layer| {
-        let drop = match (sensitivity.float_top1, layer.top1) {
-            (Some(float), Some(top1)) => {
-                format!("{:+.2}", 100.0 * (top1 - float)).replace('-', "−")
-            }
-            _ => "–".to_owned(),
-        };
-        vec![
-            layer.node.clone(),
-            db(layer.output_snr_db),
-            db(layer.centred_output_snr_db),
-            db(layer.logits_snr_db),
-            number(layer.kl),
-            percent(layer.top1_agreement),
-            layer.top1.map(percent).unwrap_or_else(|| "–".to_owned()),
-            drop,
-        ]
+        let mut cells = vec![layer.node.clone()];
+        for (output, effect) in [
+            (layer.output_snr_db, &layer.as_is),
+            (layer.centred_output_snr_db, &layer.centred),
+        ] {
+            cells.extend([
+                db(output),
+                db(effect.logits_snr_db),
+                number(effect.kl),
+                percent(effect.top1_agreement),
+                change(effect),
+            ]);
+        }
+        cells
     });
     Sensitivities {
         quantization: provenance(&report.quantization),
@@ -365,7 +383,7 @@ fn sweep_charts(table: &SweepTable, columns: &[String], series: &[Series]) -> Ve
     let mut charts = vec![chart(
         "Accuracy against bits",
         "Simulated engine; dashed: without BN re-estimation.".to_owned(),
-        [(lowest - margin).max(0.0), highest + margin],
+        [(lowest - margin).max(0.0), (highest + margin).min(1.02)],
     )];
     let near = shares().any(|share| share[0] >= float - NEAR);
     if lowest < float - NEAR && near {
@@ -375,7 +393,7 @@ fn sweep_charts(table: &SweepTable, columns: &[String], series: &[Series]) -> Ve
                 "Only what is within {:.0} points of the float model.",
                 100.0 * NEAR
             ),
-            [float - NEAR, highest + 0.005],
+            [float - NEAR, (highest + 0.005).min(1.003)],
         ));
     }
     charts

@@ -106,6 +106,8 @@ pub(crate) struct SweepArgs {
 /// All that a result depends on. Whatever else may change leaves it valid.
 #[derive(Serialize)]
 struct Key {
+    /// Another version may quantize otherwise.
+    program: &'static str,
     model_sha256: String,
     dataset: DatasetKind,
     resize: Option<u32>,
@@ -164,6 +166,7 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
     };
     let model_sha256 = hash::sha256(&args.model.model)?;
     let key = |cell: Option<CellKey>| Key {
+        program: env!("CARGO_PKG_VERSION"),
         model_sha256: model_sha256.clone(),
         dataset: args.data.dataset,
         resize: args.data.place.resize,

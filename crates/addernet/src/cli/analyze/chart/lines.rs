@@ -39,7 +39,7 @@ pub(crate) fn lines(
     };
     let inside = |share: f64| (range[0]..=range[1]).contains(&share);
     let y = |share: f64| scale.place(100.0 * share);
-    for tick in scale.ticks(5.0) {
+    for tick in scale.ticks(7.0) {
         let y = scale.place(tick);
         svg.line("grid", [left, y], [right, y]);
         svg.text(
