@@ -8,7 +8,7 @@ use std::time::Instant;
 use addernet_engine::Engine;
 use addernet_graph::Model;
 use addernet_kernels::{AdderKernelF32, AdderKernelU8};
-use addernet_quant::{MethodKind, Provenance, QuantizedModel, Simulator};
+use addernet_quant::{MethodKind, Provenance, QuantizedModel, Simulator, group_kernels};
 use serde::{Deserialize, Serialize};
 
 pub use settings::method_settings;
@@ -73,6 +73,21 @@ impl SweepCell {
             seed,
         } = self;
         format!("{method}-{bits}bit-{groups}group-seed{seed}")
+    }
+
+    /// Checks that the model's layers have kernels enough for the groups, before hours of work.
+    ///
+    /// # Errors
+    /// If a layer, which the error names, has too few.
+    pub fn check(&self, model: &Model) -> Result<(), Error> {
+        for (_, node, attributes) in model.graph().adder_nodes() {
+            group_kernels(
+                node.name(),
+                &vec![1.0; attributes.out_channels],
+                self.groups,
+            )?;
+        }
+        Ok(())
     }
 
     /// The published recipe for this cell.

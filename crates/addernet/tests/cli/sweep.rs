@@ -193,6 +193,8 @@ fn lists_are_checked() {
         let message = usage_error(sweep(&folder, flags));
         assert!(message.contains(expected), "{flags:?}: {message}");
     }
+    let message = error(sweep(&folder, &["--bits", "4", "--groups", "2,17"]));
+    assert!(message.contains("layer `conv2`"), "{message}");
     assert_eq!(folder.files(), ["lenet.safetensors"]);
     fs::write(folder.path("out"), "a file").unwrap();
     let message = error(sweep(&folder, &["--bits", "4"]));

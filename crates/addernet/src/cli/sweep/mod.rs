@@ -175,8 +175,11 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
         training_images: training.dataset().len(),
         cell,
     };
-    let store = Store::open(&args.out, args.keep_models)?;
     let cells = args.cells();
+    for cell in &cells {
+        cell.check(float)?;
+    }
+    let store = Store::open(&args.out, args.keep_models)?;
     let mut plan = Vec::new();
     for cell in &cells {
         let options = args.options(*cell);
