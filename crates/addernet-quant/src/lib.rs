@@ -3,7 +3,7 @@
 //! The way through it: [`calibrate`] observes the activations of a float model, a [`Method`] turns
 //! each adder layer into a [`QuantizedLayer`], [`QuantizedModel::quantize`] puts them together,
 //! [`reestimate_bn`] adapts BN, [`Simulator`] runs the result, [`store`] keeps it in a model file.
-//! [`clamp_weights`] alone is the exact range clamp of a float model.
+//! [`sensitivity`] tells what each layer alone costs. [`clamp_weights`] alone is the exact range clamp of a float model.
 
 mod bn;
 mod clamp;
@@ -15,6 +15,7 @@ mod method;
 mod model;
 mod observer;
 mod reconstruct;
+mod sensitivity;
 mod simulate;
 pub mod store;
 #[cfg(test)]
@@ -27,7 +28,10 @@ pub use format::{BITS, CodeFormat};
 pub use group::{MAX_GROUPS, group_kernels};
 pub use layer::{Group, QuantizedLayer};
 pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribution, SharedScale};
-pub use model::{Provenance, QuantizedModel};
+pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
-pub use reconstruct::{Kernels, Reconstruction, ReconstructionProgress, Tuning, reconstruct};
+pub use reconstruct::{
+    Kernels, Reconstruction, ReconstructionProgress, TrainingImages, Tuning, reconstruct,
+};
+pub use sensitivity::{Effect, LayerSensitivity, Sensitivity, SensitivityProbe, sensitivity};
 pub use simulate::Simulator;

@@ -57,21 +57,7 @@ impl QuantizedModel {
         method: &dyn Method,
         provenance: Provenance,
     ) -> Result<Self, QuantError> {
-        let graph = model.graph();
-        let mut layers = BTreeMap::new();
-        for (_, node, attributes) in graph.adder_nodes() {
-            let layer = FloatLayer::new(model, node, attributes, observations)?;
-            layers.insert(node.name().to_owned(), method.quantize(&layer)?);
-        }
-        if layers.is_empty() {
-            return Err(QuantError::config(
-                "model",
-                format!(
-                    "the graph `{}` has no adder layer to quantize",
-                    graph.name()
-                ),
-            ));
-        }
+        let layers = quantize_layers(model, observations, method)?;
         Self::from_layers(model, layers, provenance)
     }
 
@@ -138,6 +124,33 @@ impl QuantizedModel {
             provenance,
         }
     }
+}
+
+/// Quantizes every adder layer of `model` with `method`: the layers by node name, on their own.
+///
+/// # Errors
+/// If a layer was not calibrated, the method refuses it (the error names the layer), or there is none.
+pub fn quantize_layers(
+    model: &Model,
+    observations: &Observations,
+    method: &dyn Method,
+) -> Result<BTreeMap<String, QuantizedLayer>, QuantError> {
+    let graph = model.graph();
+    let mut layers = BTreeMap::new();
+    for (_, node, attributes) in graph.adder_nodes() {
+        let layer = FloatLayer::new(model, node, attributes, observations)?;
+        layers.insert(node.name().to_owned(), method.quantize(&layer)?);
+    }
+    if layers.is_empty() {
+        return Err(QuantError::config(
+            "model",
+            format!(
+                "the graph `{}` has no adder layer to quantize",
+                graph.name()
+            ),
+        ));
+    }
+    Ok(layers)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::error::QuantError;
 use crate::format::CodeFormat;
-use crate::layer::Group;
+use crate::layer::{Group, QuantizedLayer};
 use crate::model::QuantizedModel;
 
 /// Runs a quantized model in simulation. Preparing it packs the codes; running is `&self`.
@@ -24,7 +24,8 @@ pub struct Simulator<'m> {
 }
 
 /// A layer's groups, ready to run.
-struct SimulatedLayer {
+pub(crate) struct SimulatedLayer {
+    kernel: &'static dyn AdderKernelF32,
     activation_format: CodeFormat,
     bias: Vec<f32>,
     groups: Vec<SimulatedGroup>,
@@ -53,41 +54,7 @@ impl<'m> Simulator<'m> {
             let Some(layer) = quantized.layers().get(node.name()) else {
                 continue;
             };
-            let taps = layer.taps();
-            let mut groups = Vec::new();
-            for (index, group) in layer.groups.iter().enumerate() {
-                let channels: Vec<usize> = (0..attributes.out_channels)
-                    .filter(|&o| layer.group_of[o] == index)
-                    .collect();
-                if channels.is_empty() {
-                    continue;
-                }
-                let attributes = ConvAttributes {
-                    out_channels: channels.len(),
-                    ..*attributes
-                };
-                let units: Vec<f32> = channels
-                    .iter()
-                    .flat_map(|&o| &layer.codes[o * taps..(o + 1) * taps])
-                    .map(|&code| layer.weight_format.units(code) as f32)
-                    .collect();
-                let packed = pack(kernel, node, &attributes, &units)?;
-                groups.push(SimulatedGroup {
-                    group: *group,
-                    channels,
-                    attributes,
-                    packed,
-                });
-            }
-            let (activation_format, bias) = (layer.activation_format, layer.bias.clone());
-            layers.insert(
-                id,
-                SimulatedLayer {
-                    activation_format,
-                    bias,
-                    groups,
-                },
-            );
+            layers.insert(id, SimulatedLayer::new(layer, node, attributes, kernel)?);
         }
         Ok(Self {
             executor: Executor::new(model, kernel)?,
@@ -123,25 +90,69 @@ impl<'m> Simulator<'m> {
         };
         Ok(self.executor.run_with(images, &mut hook)?)
     }
+}
 
-    fn layer(
-        &self,
+impl SimulatedLayer {
+    /// Prepares `layer`, which is that of `node`, for the L1 operator `kernel`.
+    ///
+    /// # Errors
+    /// If the operator refuses the layer.
+    pub(crate) fn new(
+        layer: &QuantizedLayer,
         node: &Node,
-        layer: &SimulatedLayer,
-        x: &Array4<f32>,
-    ) -> Result<Array4<f32>, HookError> {
+        attributes: &ConvAttributes,
+        kernel: &'static dyn AdderKernelF32,
+    ) -> Result<Self, QuantError> {
+        let taps = layer.taps();
+        let mut groups = Vec::new();
+        for (index, group) in layer.groups.iter().enumerate() {
+            let channels: Vec<usize> = (0..attributes.out_channels)
+                .filter(|&o| layer.group_of[o] == index)
+                .collect();
+            if channels.is_empty() {
+                continue;
+            }
+            let attributes = ConvAttributes {
+                out_channels: channels.len(),
+                ..*attributes
+            };
+            let units: Vec<f32> = channels
+                .iter()
+                .flat_map(|&o| &layer.codes[o * taps..(o + 1) * taps])
+                .map(|&code| layer.weight_format.units(code) as f32)
+                .collect();
+            let packed = pack(kernel, node, &attributes, &units)?;
+            groups.push(SimulatedGroup {
+                group: *group,
+                channels,
+                attributes,
+                packed,
+            });
+        }
+        Ok(Self {
+            kernel,
+            activation_format: layer.activation_format,
+            bias: layer.bias.clone(),
+            groups,
+        })
+    }
+
+    /// The layer's output (N,H',W',O) for float activations `x` (N,H,W,C), which it quantizes.
+    ///
+    /// # Errors
+    /// If `x` does not fit the layer.
+    pub(crate) fn run(&self, node: &Node, x: &Array4<f32>) -> Result<Array4<f32>, HookError> {
         let mut y: Option<Array4<f32>> = None;
-        for group in &layer.groups {
-            let units = activation_units(x, layer.activation_format, group.group);
-            let kernel = self.executor.kernel();
-            let mut sums = adder_conv(kernel, node, &group.attributes, &units, &group.packed)?;
-            let bias: Vec<f32> = group.channels.iter().map(|&o| layer.bias[o]).collect();
+        for group in &self.groups {
+            let units = activation_units(x, self.activation_format, group.group);
+            let mut sums = adder_conv(self.kernel, node, &group.attributes, &units, &group.packed)?;
+            let bias: Vec<f32> = group.channels.iter().map(|&o| self.bias[o]).collect();
             affine(&mut sums, &vec![group.group.step(); bias.len()], &bias);
-            if layer.groups.len() == 1 {
+            if self.groups.len() == 1 {
                 return Ok(sums);
             }
             let (n, h, w, _) = sums.dim();
-            let y = y.get_or_insert_with(|| Array4::zeros((n, h, w, layer.bias.len())));
+            let y = y.get_or_insert_with(|| Array4::zeros((n, h, w, self.bias.len())));
             for (i, &o) in group.channels.iter().enumerate() {
                 y.slice_mut(s![.., .., .., o])
                     .assign(&sums.slice(s![.., .., .., i]));
@@ -199,7 +210,7 @@ impl Hook for SimulationHook<'_, '_> {
         inputs: &[&Array4<f32>],
     ) -> Result<Option<Array4<f32>>, HookError> {
         match (self.simulator.layers.get(&id), inputs) {
-            (Some(layer), [x]) => self.simulator.layer(node, layer, x).map(Some),
+            (Some(layer), [x]) => layer.run(node, x).map(Some),
             _ => self.inner.replace(id, node, inputs),
         }
     }

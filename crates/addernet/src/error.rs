@@ -97,6 +97,17 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A quantized model was to be compared with a float model of another network.
+    #[error(
+        "the float model is a `{reference}` whose adder layers are not those of the quantized `{graph}`: \
+         give the one it was made from"
+    )]
+    Reference {
+        /// The quantized model's graph.
+        graph: String,
+        /// The float model's graph.
+        reference: String,
+    },
     /// There is nothing to evaluate.
     #[error("no image to evaluate: ask for at least one")]
     NoImages,

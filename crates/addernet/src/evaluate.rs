@@ -7,7 +7,7 @@ use addernet_engine::Engine;
 use addernet_graph::{Executor, Graph, Preprocessing};
 use addernet_quant::Simulator;
 use ndarray::{Array2, Array4, ArrayView1, Axis};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::images::Images;
@@ -97,7 +97,7 @@ impl Classifier for Engine {
 }
 
 /// How well a classifier does.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Share of images whose label has the largest logit, 0 to 1. Of equal logits the first wins.
     pub top1: f64,

@@ -8,7 +8,9 @@
 //! - [`quantize`](quantize()) is the whole post-training quantization, from training images to a
 //!   [`QuantizedModel`];
 //! - [`predict`](predict()) classifies image files; [`Engine`] runs a quantized model on integers alone;
-//! - [`inspect`](inspect()) reports on every adder layer.
+//! - [`inspect`](inspect()) reports on every adder layer, [`analyze`](analyze()) on its distributions and
+//!   on what quantizing it alone costs;
+//! - [`SweepContext`] quantizes a model in many ways and evaluates each, [`SweepTable`] sums it up.
 //!
 //! The command `addernet` is these functions behind flags. What they are made of is in
 //! [`kernels`], [`graph`], [`data`], [`quant`] and [`engine`].
@@ -26,6 +28,7 @@
 //! # Ok::<(), addernet::Error>(())
 //! ```
 
+mod analyze;
 mod any_model;
 mod error;
 mod evaluate;
@@ -34,6 +37,7 @@ mod inspect;
 mod predict;
 mod progress;
 mod quantize;
+mod sweep;
 #[cfg(test)]
 #[path = "../tests/cli/model.rs"]
 mod testing;
@@ -54,6 +58,9 @@ pub use addernet_quant::{
     Simulator, Tuning,
 };
 
+pub use analyze::{
+    Analysis, AnalyzeOptions, Axis, CodeHistogram, Distribution, SensitivityReport, analyze,
+};
 pub use any_model::AnyModel;
 pub use error::Error;
 pub use evaluate::{Accuracy, Classifier, Evaluation, evaluate};
@@ -66,4 +73,8 @@ pub use predict::{ClassScore, Prediction, load_pixels, predict};
 pub use progress::{Progress, Stage};
 pub use quantize::{
     CALIBRATION_BATCH, MethodSettings, Quantization, QuantizeOptions, observe, quantize,
+};
+pub use sweep::{
+    CellAccuracy, CellResult, Figures, Spread, SweepCell, SweepContext, SweepEngine, SweepRow,
+    SweepTable, method_settings,
 };

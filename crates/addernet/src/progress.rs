@@ -13,6 +13,8 @@ pub enum Stage {
     BnReestimation,
     /// Accuracy is measured.
     Evaluation,
+    /// Distributions and sensitivities are collected on training images.
+    Analysis,
     /// Image files are classified.
     Prediction,
 }

@@ -8,7 +8,7 @@ use addernet_kernels::AdderKernelF32;
 use addernet_quant::{
     ActivationOriented, BITS, Kernels, Method, MethodKind, Observations, Provenance, QuantError,
     QuantizedModel, Reconstruction, ReconstructionProgress, Redistribution, SharedScale, Simulator,
-    Tuning, calibrate, group_kernels, reconstruct, reestimate_bn,
+    TrainingImages, Tuning, calibrate, group_kernels, reconstruct, reestimate_bn,
 };
 use ndarray::Array4;
 
@@ -346,13 +346,15 @@ impl ReconstructionRun<'_> {
             model,
             observations,
             settings,
-            images,
-            |step| {
-                let epoch = (step / per_epoch) as u64;
-                let order = shuffled(&indices, options.seed, epoch);
-                let place = step % per_epoch * batch;
-                let transform = training.augmented(options.seed, epoch);
-                self.images(&order[place..place + batch], &transform)
+            TrainingImages {
+                search: images,
+                batch: |step| {
+                    let epoch = (step / per_epoch) as u64;
+                    let order = shuffled(&indices, options.seed, epoch);
+                    let place = step % per_epoch * batch;
+                    let transform = training.augmented(options.seed, epoch);
+                    self.images(&order[place..place + batch], &transform)
+                },
             },
             provenance,
             Kernels {

@@ -124,9 +124,9 @@ impl<'a> Image<'a> {
             |p: usize| (row * g.in_width() + column + p * stride_h) * channels + block * S::LANES;
         assert!(place(P - 1) + S::LANES <= self.x.as_slice().len());
         let mut x = [one; P];
-        for p in 0..P {
+        for (p, x) in x.iter_mut().enumerate() {
             // SAFETY: the last pixel's vector lies inside the map, as asserted.
-            x[p] = unsafe { simd.load(self.x.as_slice().as_ptr().add(place(p))) };
+            *x = unsafe { simd.load(self.x.as_slice().as_ptr().add(place(p))) };
         }
         let mut acc = [simd.splat(0.0); P];
         for u in ((row + pad_v) % stride_v..kernel_height).step_by(stride_v) {
@@ -149,14 +149,9 @@ impl<'a> Image<'a> {
                 }
             }
         }
-        for p in 0..P {
+        for (p, &acc) in acc.iter().enumerate() {
             // SAFETY: the map is as long as `x`, for which the assertion was made.
-            unsafe {
-                simd.store(
-                    self.grad_x.as_mut_slice().as_mut_ptr().add(place(p)),
-                    acc[p],
-                )
-            };
+            unsafe { simd.store(self.grad_x.as_mut_slice().as_mut_ptr().add(place(p)), acc) };
         }
     }
 }

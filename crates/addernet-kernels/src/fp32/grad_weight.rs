@@ -111,9 +111,9 @@ impl Image<'_> {
                 }
             }
         }
-        for b in 0..B {
+        for (b, &acc) in acc.iter().enumerate() {
             // SAFETY: the slice has B vectors.
-            unsafe { simd.store(sums.as_mut_ptr().add(b * S::LANES), acc[b]) };
+            unsafe { simd.store(sums.as_mut_ptr().add(b * S::LANES), acc) };
         }
     }
 }

@@ -30,11 +30,11 @@ impl Hook for Teacher {
     }
 }
 
-/// One optimizer per parameter vector.
-struct Optimizers {
-    by_node: BTreeMap<NodeId, [Adam; 2]>,
-    /// What a relative step of 1 moves each parameter by.
-    offsets: BTreeMap<NodeId, (Vec<f32>, Vec<f32>)>,
+/// The two parameter vectors of a node: optimizers, and the size of each value, which rates are relative
+/// to.
+struct NodeOptimizer {
+    adam: [Adam; 2],
+    sizes: [Vec<f32>; 2],
 }
 
 pub(super) fn distill<E>(
@@ -55,7 +55,7 @@ where
             .collect(),
         false => Vec::new(),
     };
-    let mut optimizers = optimizers(student);
+    let mut optimizers = optimizers(student)?;
     for step in 0..tuning.steps {
         let images = batches(step).map_err(|e| QuantError::Images {
             source: Box::new(e),
@@ -91,67 +91,57 @@ where
                 "the loss is not finite: use a lower learning rate",
             ));
         }
-        if std::env::var_os("DEBUG_LOSS").is_some() && step % 16 == 0 {
-            eprintln!("step {step} loss {loss:.5}");
-        }
         update(student, &mut optimizers, &total, tuning, step)?;
         progress.tuned(count);
     }
     Ok(())
 }
 
-fn optimizers(student: &Student<'_>) -> Optimizers {
-    let mut by_node = BTreeMap::new();
-    let mut offsets = BTreeMap::new();
+fn optimizers(student: &Student<'_>) -> Result<BTreeMap<NodeId, NodeOptimizer>, QuantError> {
+    let mut optimizers = BTreeMap::new();
     for (&id, state) in &student.states {
-        let (a, b) = match state {
-            State::Adder(state) => (state.latent.len(), 1),
-            State::Affine(state) => (state.factor.len(), state.offset.len()),
-            State::Linear(state) => (state.weight.len(), state.bias.len()),
-        };
-        by_node.insert(id, [Adam::new(a), Adam::new(b)]);
-        let scales = match state {
-            State::Adder(_) => (Vec::new(), Vec::new()),
+        let sizes = match state {
+            // Code steps, and the logarithm of the scale.
+            State::Adder(state) => [vec![1.0; state.latent.len()], vec![1.0]],
             State::Affine(state) => {
                 let node = &student.model().graph().nodes()[id];
-                let weight = student.model().values(node, "weight").unwrap_or(&[]);
-                (
+                // BN's weight is the deviation of its output, which offsets are to be seen against.
+                let deviations = student.model().values(node, "weight")?;
+                [
                     state.factor.iter().map(|f| f.abs().max(1e-6)).collect(),
-                    weight.iter().map(|w| w.abs().max(1e-3)).collect(),
-                )
+                    deviations.iter().map(|w| w.abs().max(1e-3)).collect(),
+                ]
             }
             State::Linear(state) => {
-                let norm =
-                    state.weight.iter().map(|w| w * w).sum::<f32>() / state.weight.len() as f32;
-                (
-                    vec![norm.sqrt(); state.weight.len()],
-                    vec![norm.sqrt(); state.bias.len()],
-                )
+                let count = state.weight.len().max(1) as f32;
+                let size = (state.weight.iter().map(|w| w * w).sum::<f32>() / count).sqrt();
+                [vec![size; state.weight.len()], vec![size; state.bias.len()]]
             }
         };
-        offsets.insert(id, scales);
+        let adam = [Adam::new(sizes[0].len()), Adam::new(sizes[1].len())];
+        optimizers.insert(id, NodeOptimizer { adam, sizes });
     }
-    Optimizers { by_node, offsets }
+    Ok(optimizers)
 }
 
 fn update(
     student: &mut Student<'_>,
-    optimizers: &mut Optimizers,
+    optimizers: &mut BTreeMap<NodeId, NodeOptimizer>,
     gradients: &Gradients,
     tuning: &Tuning,
     step: usize,
 ) -> Result<(), QuantError> {
     let share = schedule(step, tuning.steps);
-    let ids: Vec<NodeId> = student.states.keys().copied().collect();
-    for id in ids {
-        let (Some(state), Some([grad_a, grad_b]), Some([a, b])) = (
-            student.states.get_mut(&id),
-            gradients.get(&id),
-            optimizers.by_node.get_mut(&id),
-        ) else {
+    let affine = share * tuning.affine_rate;
+    for (id, optimizer) in optimizers {
+        let (Some(state), Some([grad_a, grad_b])) = (student.states.get_mut(id), gradients.get(id))
+        else {
             continue;
         };
-        let (scale_a, scale_b) = &optimizers.offsets[&id];
+        let NodeOptimizer {
+            adam: [a, b],
+            sizes: [size_a, size_b],
+        } = optimizer;
         match state {
             State::Adder(state) => {
                 if tuning.scale_rate > 0.0 {
@@ -161,53 +151,34 @@ fn update(
                         &mut log,
                         grad_b,
                         share * tuning.scale_rate,
-                        |_| 1.0,
+                        size_b,
                     );
                     state.group.scale = log[0].exp();
                 }
-                if tuning.weight_rate == 0.0 {
-                    continue;
-                }
-                if std::env::var_os("TOGETHER").is_some() {
-                    a.step_together(
-                        step + 1,
-                        &mut state.latent,
-                        grad_a,
-                        share * tuning.weight_rate,
+                if tuning.weight_rate > 0.0 {
+                    let rate = share * tuning.weight_rate;
+                    a.step(step + 1, &mut state.latent, grad_a, rate, size_a);
+                    let (low, high) = (
+                        state.weight_format.min() as f32 - MARGIN,
+                        state.weight_format.max() as f32 + MARGIN,
                     );
-                } else {
-                    a.step(
-                        step + 1,
-                        &mut state.latent,
-                        grad_a,
-                        share * tuning.weight_rate,
-                        |_| 1.0,
-                    );
+                    let latent = state.latent.iter_mut();
+                    latent.for_each(|v| *v = v.clamp(low, high));
+                    student.repack(*id)?;
                 }
-                let (low, high) = (
-                    state.weight_format.min() as f32 - MARGIN,
-                    state.weight_format.max() as f32 + MARGIN,
-                );
-                state
-                    .latent
-                    .iter_mut()
-                    .for_each(|v| *v = v.clamp(low, high));
-                student.repack(id)?;
             }
             State::Affine(state) => {
-                let rate = share * tuning.affine_rate;
                 let before = state.factor.clone();
-                a.step(step + 1, &mut state.factor, grad_a, rate, |i| scale_a[i]);
+                a.step(step + 1, &mut state.factor, grad_a, affine, size_a);
                 for (c, before) in before.into_iter().enumerate() {
                     state.offset[c] -= (state.factor[c] - before) * state.centre[c];
                 }
-                b.step(step + 1, &mut state.offset, grad_b, rate, |i| scale_b[i]);
+                b.step(step + 1, &mut state.offset, grad_b, affine, size_b);
             }
             State::Linear(state) => {
-                let rate = share * tuning.affine_rate;
-                a.step(step + 1, &mut state.weight, grad_a, rate, |i| scale_a[i]);
+                a.step(step + 1, &mut state.weight, grad_a, affine, size_a);
                 if state.has_bias {
-                    b.step(step + 1, &mut state.bias, grad_b, rate, |i| scale_b[i]);
+                    b.step(step + 1, &mut state.bias, grad_b, affine, size_b);
                 }
             }
         }
@@ -251,13 +222,6 @@ fn gradients(
     let last = tape.values.len() - 1;
     let logits = &tape.values[last];
     let (grad, part) = divergence(logits, &targets, tuning.temperature, count);
-    if std::env::var_os("DEBUG_LOSS").is_some() {
-        eprintln!(
-            "feat {:.4} kd {:.4}",
-            loss * (count as f64 / PIECE as f64),
-            part * (count as f64 / PIECE as f64)
-        );
-    }
     loss += part;
     grads[last] = Some(grad);
     Ok((student.backward(&tape, grads)?, loss))

@@ -167,11 +167,18 @@ pub struct Kernels {
     pub u8: &'static dyn AdderKernelU8,
 }
 
+/// Training images for a reconstruction, all of them (N,H,W,C).
+pub struct TrainingImages<F> {
+    /// What scales are searched on, and BN's statistics taken from; some hundreds.
+    pub search: Array4<f32>,
+    /// The images of a step of the tuning; called with its number.
+    pub batch: F,
+}
+
 /// Quantizes `model` so that it reproduces itself.
 ///
-/// `images` (N,H,W,C; some hundreds) are what scales are searched on; `batch(step)` gives the images of
-/// a step of the tuning, all of them training images. The result does not depend on the number of
-/// threads. BN's running statistics become those of the quantized layers on `images`.
+/// The result does not depend on the number of threads; it may with the instruction set, whose gradients
+/// are rounded in their own way. BN's running statistics become those of the quantized layers.
 ///
 /// Where weights have 7 bits or fewer, the teacher's adder layers run on 8-bit codes, which are faster than
 /// floats and as good a target.
@@ -179,20 +186,24 @@ pub struct Kernels {
 /// # Errors
 /// If the settings do not fit the graph, a layer was not calibrated, images do not fit or the source fails, or
 /// the loss is no longer finite.
-pub fn reconstruct<E>(
+pub fn reconstruct<F, E>(
     model: &Model,
     observations: &Observations,
     settings: &Reconstruction,
-    images: Array4<f32>,
-    batch: impl FnMut(usize) -> Result<Array4<f32>, E>,
+    images: TrainingImages<F>,
     provenance: Provenance,
     kernels: Kernels,
     progress: &dyn ReconstructionProgress,
 ) -> Result<QuantizedModel, QuantError>
 where
+    F: FnMut(usize) -> Result<Array4<f32>, E>,
     E: std::error::Error + Send + Sync + 'static,
 {
     settings.check(model.graph())?;
+    let TrainingImages {
+        search: images,
+        batch,
+    } = images;
     let executor = Executor::new(model, kernels.f32)?;
     let mut student = Student::new(&executor, kernels.u8)?;
     let layer_done = |_| progress.layer();

@@ -19,14 +19,14 @@ impl Adam {
         }
     }
 
-    /// Step number `step` (from 1): moves each value by at most about rate·scale.
+    /// Step number `step` (from 1): moves each value by at most about its size times the rate.
     pub(super) fn step(
         &mut self,
         step: usize,
         values: &mut [f32],
         grads: &[f32],
         rate: f32,
-        scale: impl Fn(usize) -> f32,
+        sizes: &[f32],
     ) {
         let bias1 = 1.0 - BETA1.powi(step as i32);
         let bias2 = 1.0 - BETA2.powi(step as i32);
@@ -36,32 +36,7 @@ impl Adam {
             *first = BETA1 * *first + (1.0 - BETA1) * grad;
             *second = BETA2 * *second + (1.0 - BETA2) * grad * grad;
             let direction = (*first / bias1) / ((*second / bias2).sqrt() + EPSILON);
-            *value -= rate * scale(i) * direction;
-        }
-    }
-}
-
-impl Adam {
-    /// The same with one second moment for the whole vector: values whose gradients are small move
-    /// little.
-    pub(super) fn step_together(
-        &mut self,
-        step: usize,
-        values: &mut [f32],
-        grads: &[f32],
-        rate: f32,
-    ) {
-        let bias1 = 1.0 - BETA1.powi(step as i32);
-        let bias2 = 1.0 - BETA2.powi(step as i32);
-        let mean = grads.iter().map(|g| g * g).sum::<f32>() / grads.len().max(1) as f32;
-        if self.second.is_empty() {
-            return;
-        }
-        self.second[0] = BETA2 * self.second[0] + (1.0 - BETA2) * mean;
-        let scale = rate / bias1 / ((self.second[0] / bias2).sqrt() + EPSILON);
-        for ((value, &grad), first) in values.iter_mut().zip(grads).zip(&mut self.first) {
-            *first = BETA1 * *first + (1.0 - BETA1) * grad;
-            *value -= scale * *first;
+            *value -= rate * sizes[i] * direction;
         }
     }
 }

@@ -110,8 +110,9 @@ pub(super) struct LinearState {
     pub(super) has_bias: bool,
 }
 
-/// What can be tuned at one node.
+/// What can be tuned at one node. There are some dozens of them: their size does not matter.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub(super) enum State {
     Adder(AdderState),
     Affine(AffineState),

@@ -1,16 +1,19 @@
 //! The command line: one file per verb.
 
+mod analyze;
 mod args;
 mod bench;
 mod download;
 mod engine;
 mod eval;
+mod hash;
 mod inspect;
 mod interrupt;
 mod output;
 mod predict;
 mod progress;
 mod quantize;
+mod sweep;
 mod table;
 
 use std::process::ExitCode;
@@ -27,6 +30,8 @@ Examples:
   addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
   addernet predict q4.safetensors photo.png
   addernet inspect q4.safetensors
+  addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 8,6,4 --out sweep
+  addernet analyze resnet20.pth --dataset cifar10 --data-dir data -o report.html
 
 MODEL is a PyTorch checkpoint (.pth, .pt; nothing in it is executed), a safetensors state dict, or a model file of this program.
 
@@ -48,6 +53,8 @@ enum Verb {
     Quantize(quantize::QuantizeArgs),
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
+    Analyze(analyze::AnalyzeArgs),
+    Sweep(sweep::SweepArgs),
     Download(download::DownloadArgs),
     Bench(bench::BenchArgs),
 }
@@ -60,6 +67,8 @@ pub(crate) fn main() -> ExitCode {
         Verb::Quantize(args) => quantize::run(&args),
         Verb::Predict(args) => predict::run(&args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Analyze(args) => analyze::run(&args),
+        Verb::Sweep(args) => sweep::run(&args),
         Verb::Download(args) => download::run(&args),
         Verb::Bench(args) => bench::run(&args),
     });

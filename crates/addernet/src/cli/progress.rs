@@ -34,14 +34,7 @@ impl Bars {
 
 impl Progress for Bars {
     fn begin(&self, stage: Stage, images: usize) {
-        let name = match stage {
-            Stage::Calibration => "calibrating",
-            Stage::ScaleSearch => "searching scales",
-            Stage::Tuning => "tuning",
-            Stage::BnReestimation => "re-estimating BN",
-            Stage::Evaluation => "evaluating",
-            Stage::Prediction => "predicting",
-        };
+        let name = stage_name(stage);
         let counter = match stage {
             Stage::ScaleSearch => "{pos}/{len} layers",
             _ => "{pos}/{len} images",
@@ -65,6 +58,19 @@ impl Progress for Bars {
                 bar.finish_and_clear();
             }
         });
+    }
+}
+
+/// What a stage is called on its bar.
+pub(crate) fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Calibration => "calibrating",
+        Stage::ScaleSearch => "searching scales",
+        Stage::Tuning => "tuning",
+        Stage::BnReestimation => "re-estimating BN",
+        Stage::Evaluation => "evaluating",
+        Stage::Analysis => "analyzing",
+        Stage::Prediction => "predicting",
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod analyze;
 mod bad_input;
 mod bench;
 mod cifar10;
@@ -13,4 +14,5 @@ mod interrupt;
 mod model;
 mod predict;
 mod quantize;
+mod sweep;
 mod usage;

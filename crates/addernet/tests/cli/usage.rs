@@ -105,6 +105,8 @@ fn help_teaches_with_examples() {
         &["eval"][..],
         &["quantize"],
         &["inspect"],
+        &["analyze"],
+        &["sweep"],
         &["download"],
         &["bench", "kernels"],
     ] {

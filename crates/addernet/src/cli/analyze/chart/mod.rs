@@ -1,0 +1,180 @@
+//! Charts as SVG inside the page: colours are the page's own, so that they follow light and dark.
+//!
+//! All charts are 360 units wide, about a phone's width: their text is never shrunk below its size.
+
+mod bars;
+mod codes;
+mod distribution;
+mod lines;
+
+use std::fmt::{Display, Write};
+
+pub(super) use bars::bars;
+pub(super) use codes::codes;
+pub(super) use distribution::distribution;
+pub(super) use lines::{Point, Series, lines};
+
+/// Width of every chart.
+const WIDTH: f64 = 360.0;
+
+/// Where a text's given point is.
+#[derive(Clone, Copy)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A drawing.
+struct Svg {
+    height: f64,
+    label: String,
+    body: String,
+}
+
+impl Svg {
+    /// A drawing of this height; `label` says what it shows to those who cannot see it.
+    fn new(height: f64, label: &str) -> Self {
+        Self {
+            height,
+            label: escape(label),
+            body: String::new(),
+        }
+    }
+
+    // Writing to a string does not fail.
+    fn push(&mut self, element: impl Display) {
+        let _ = write!(self.body, "{element}");
+    }
+
+    fn line(&mut self, class: &str, [x1, y1]: [f64; 2], [x2, y2]: [f64; 2]) {
+        self.push(format_args!(
+            r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#
+        ));
+    }
+
+    fn rect(&mut self, class: &str, [x, y]: [f64; 2], [width, height]: [f64; 2]) {
+        self.push(format_args!(
+            r#"<rect class="{class}" x="{x:.2}" y="{y:.1}" width="{width:.2}" height="{height:.1}"/>"#
+        ));
+    }
+
+    fn path(&mut self, class: &str, d: &str) {
+        self.push(format_args!(r#"<path class="{class}" d="{d}"/>"#));
+    }
+
+    fn dot(&mut self, class: &str, [x, y]: [f64; 2]) {
+        self.push(format_args!(
+            r#"<circle class="{class}" cx="{x:.1}" cy="{y:.1}" r="3"/>"#
+        ));
+    }
+
+    fn text(&mut self, class: &str, [x, y]: [f64; 2], anchor: Anchor, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let text = escape(text);
+        self.push(format_args!(
+            r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{text}</text>"#
+        ));
+    }
+
+    /// Text along the left edge, read from below.
+    fn vertical_text(&mut self, y: f64, text: &str) {
+        let text = escape(text);
+        self.push(format_args!(
+            r#"<text class="title" text-anchor="middle" transform="translate(10 {y:.1}) rotate(-90)">{text}</text>"#
+        ));
+    }
+
+    fn finish(self) -> String {
+        let Self {
+            height,
+            label,
+            body,
+        } = self;
+        format!(
+            r#"<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>"#
+        )
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+/// A linear scale from values to places.
+#[derive(Clone, Copy)]
+struct Scale {
+    values: [f64; 2],
+    places: [f64; 2],
+}
+
+impl Scale {
+    fn place(&self, value: f64) -> f64 {
+        let [from, to] = self.values;
+        let share = match to - from {
+            span if span > 0.0 => (value - from) / span,
+            _ => 0.0,
+        };
+        self.places[0] + share * (self.places[1] - self.places[0])
+    }
+
+    /// Round values, about `count` of them.
+    fn ticks(&self, count: f64) -> Vec<f64> {
+        let [from, to] = self.values;
+        let step = round_step((to - from) / count);
+        let (first, last) = ((from / step).ceil(), (to / step).floor());
+        // Fewer than a hundred whatever the values are.
+        (0..100)
+            .map(|i| first + f64::from(i))
+            .take_while(|tick| *tick <= last)
+            .map(|tick| tick * step)
+            .collect()
+    }
+}
+
+/// The next of 1, 2, 5, 10 … times a power of ten.
+fn round_step(step: f64) -> f64 {
+    if !(step.is_finite() && step > 0.0) {
+        return 1.0;
+    }
+    let power = 10f64.powf(step.log10().floor());
+    let factor = [1.0, 2.0, 5.0]
+        .into_iter()
+        .find(|f| f * power >= step * 0.999);
+    factor.unwrap_or(10.0) * power
+}
+
+/// A number with as few digits as tell ticks apart, and a real minus sign.
+pub(super) fn number(value: f64) -> String {
+    let text = match value.abs() {
+        0.0 => "0".to_owned(),
+        magnitude if magnitude >= 100.0 => format!("{value:.0}"),
+        magnitude if magnitude >= 0.01 => {
+            let digits = (2.0 - magnitude.log10().floor()).clamp(0.0, 4.0);
+            let text = format!("{value:.*}", digits as usize);
+            match text.contains('.') {
+                true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                false => text,
+            }
+        }
+        _ => format!("{value:.1e}"),
+    };
+    text.replace('-', "−")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+use super::*;
+
+#[test]
+fn numbers_are_short() {
+    let shown = [0.0, 3.369, -58.04, 1234.5, 0.5, 70.0, 2.3e-5].map(number);
+    assert_eq!(shown, ["0", "3.37", "−58", "1234", "0.5", "70", "2.3e−5"]);
+}
+
+#[test]
+fn ticks_are_round_and_few() {
+    let ticks = |values| {
+        let places = [0.0, 1.0];
+        Scale { values, places }.ticks(4.0)
+    };
+    assert_eq!(ticks([0.0, 37.0]), [0.0, 10.0, 20.0, 30.0]);
+    assert_eq!(ticks([-4.0, 9.0]), [0.0, 5.0]);
+    assert!(ticks([0.0, 0.0]).len() < 3);
+    assert!(ticks([0.0, f64::INFINITY]).len() <= 100);
+}
+
+#[test]
+fn names_cannot_break_out_of_a_chart() {
+    let rows = [(r#"<script>"&"#.to_owned(), Some(1.0))];
+    let chart = bars("SNR", "dB", &rows);
+    assert!(!chart.contains("<script>"), "{chart}");
+    assert!(chart.contains("&lt;script&gt;&quot;&amp;"), "{chart}");
+}
+
+#[test]
+fn charts_of_nothing_are_charts() {
+    for chart in [
+        bars("x", "dB", &[]),
+        bars("x", "dB", &[("a".into(), None)]),
+        bars(
+            "x",
+            "dB",
+            &[("a".into(), Some(0.0)), ("b".into(), Some(-3.0))],
+        ),
+        lines("x", &[], &[], 0.9, [0.0, 1.0]),
+    ] {
+        assert!(chart.starts_with("<svg") && chart.ends_with("</svg>"));
+        assert!(!chart.contains("NaN") && !chart.contains("inf"), "{chart}");
+    }
+}

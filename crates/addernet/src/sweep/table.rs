@@ -1,0 +1,252 @@
+//! A sweep's results as a table: mean and spread over the seeds.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CellAccuracy, CellResult};
+use crate::evaluate::Accuracy;
+
+/// All results of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepTable {
+    /// The float model on the same images.
+    pub float: Accuracy,
+    /// One row per method, bits and groups, in the order of the results.
+    pub rows: Vec<SweepRow>,
+}
+
+/// One way to quantize, over its seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepRow {
+    /// The method's name.
+    pub method: String,
+    /// Bits of the weights.
+    pub weight_bits: u8,
+    /// Bits of the activations.
+    pub activation_bits: u8,
+    /// Groups per layer.
+    pub groups: usize,
+    /// Mean time per seed, quantization and evaluation together.
+    pub seconds: f64,
+    /// Figures per engine, with and without BN re-estimation.
+    pub figures: Vec<Figures>,
+}
+
+/// What runs the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SweepEngine {
+    /// Adder layers in integers, the rest in floating point.
+    Simulated,
+    /// Integers alone.
+    Integer,
+}
+
+impl SweepEngine {
+    /// The name used in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            SweepEngine::Simulated => "simulated",
+            SweepEngine::Integer => "integer",
+        }
+    }
+}
+
+/// Accuracy on one engine, with or without BN re-estimation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// What ran the network.
+    pub engine: SweepEngine,
+    /// Whether BN statistics were re-estimated.
+    pub bn_reestimated: bool,
+    /// Number of seeds: fewer than the others' if the engine could not run all of the models.
+    pub seeds: usize,
+    /// Top-1 accuracy, 0 to 1.
+    pub top1: Spread,
+    /// Top-5 accuracy, 0 to 1.
+    pub top5: Spread,
+    /// Mean cross-entropy, in nats.
+    pub loss: Spread,
+}
+
+/// A figure over seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Mean.
+    pub mean: f64,
+    /// Smallest.
+    pub min: f64,
+    /// Largest.
+    pub max: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        let count = values.clone().count() as f64;
+        Self {
+            mean: values.clone().sum::<f64>() / count,
+            min: values.clone().fold(f64::INFINITY, f64::min),
+            max: values.fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
+/// The four columns of a row.
+const COLUMNS: [(SweepEngine, bool); 4] = [
+    (SweepEngine::Simulated, true),
+    (SweepEngine::Integer, true),
+    (SweepEngine::Simulated, false),
+    (SweepEngine::Integer, false),
+];
+
+impl SweepTable {
+    /// Gathers results, whose seeds are put together where all else is the same.
+    pub fn of(float: Accuracy, results: &[CellResult]) -> Self {
+        let key = |result: &CellResult| {
+            let p = &result.provenance;
+            (p.method.clone(), p.weight_bits, p.activation_bits, p.groups)
+        };
+        let mut keys = Vec::new();
+        for result in results {
+            if !keys.contains(&key(result)) {
+                keys.push(key(result));
+            }
+        }
+        let rows = keys.into_iter().map(|wanted| {
+            let seeds: Vec<&CellResult> = results.iter().filter(|r| key(r) == wanted).collect();
+            let seconds = seeds
+                .iter()
+                .map(|r| r.quantize_seconds + r.evaluate_seconds);
+            let (method, weight_bits, activation_bits, groups) = wanted;
+            SweepRow {
+                method,
+                weight_bits,
+                activation_bits,
+                groups,
+                seconds: Spread::of(seconds).mean,
+                figures: COLUMNS
+                    .iter()
+                    .filter_map(|&(engine, bn)| figures(&seeds, engine, bn))
+                    .collect(),
+            }
+        });
+        Self {
+            float,
+            rows: rows.collect(),
+        }
+    }
+
+    /// The table in Markdown: top-1 in percent, with the smallest and largest of several seeds.
+    pub fn markdown(&self) -> String {
+        let mut text = format!(
+            "Top-1 in percent on {} images, mean over seeds (smallest to largest). The float model has \
+             {:.2}.\n\n\
+             | method | bits | groups | seeds | simulated | integer | simulated, BN kept | integer, BN kept \
+             | seconds |\n|---|---|---|---|---|---|---|---|---|\n",
+            self.float.images,
+            100.0 * self.float.top1,
+        );
+        for row in &self.rows {
+            let seeds = row.figures.iter().map(|f| f.seeds).max().unwrap_or(0);
+            let bits = row.bits();
+            let SweepRow {
+                method,
+                groups,
+                seconds,
+                ..
+            } = row;
+            // Writing to a string does not fail.
+            let _ = write!(text, "| {method} | {bits} | {groups} | {seeds} |");
+            for (engine, bn) in COLUMNS {
+                let cell = match row.figures(engine, bn) {
+                    Some(figures) => percent(figures),
+                    None => "–".to_owned(),
+                };
+                let _ = write!(text, " {cell} |");
+            }
+            let _ = writeln!(text, " {seconds:.1} |");
+        }
+        text
+    }
+
+    /// The table as comma-separated values: one line per method, bits, groups, engine, and BN with or
+    /// without re-estimation.
+    pub fn csv(&self) -> String {
+        let mut text = String::from(
+            "method,weight_bits,activation_bits,groups,engine,bn_reestimated,seeds,top1_mean,top1_min,\
+             top1_max,top5_mean,top5_min,top5_max,loss_mean,loss_min,loss_max\n",
+        );
+        for row in &self.rows {
+            for figures in &row.figures {
+                let _ = write!(
+                    text,
+                    "{},{},{},{},{},{},{}",
+                    row.method,
+                    row.weight_bits,
+                    row.activation_bits,
+                    row.groups,
+                    figures.engine.name(),
+                    figures.bn_reestimated,
+                    figures.seeds
+                );
+                for Spread { mean, min, max } in [figures.top1, figures.top5, figures.loss] {
+                    let _ = write!(text, ",{mean:.6},{min:.6},{max:.6}");
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+impl SweepRow {
+    /// `4`, or `2/4` where weights and activations have different widths.
+    pub fn bits(&self) -> String {
+        match (self.weight_bits, self.activation_bits) {
+            (weights, activations) if weights == activations => weights.to_string(),
+            (weights, activations) => format!("{weights}/{activations}"),
+        }
+    }
+
+    /// The figures of one column, if there are any.
+    pub fn figures(&self, engine: SweepEngine, bn_reestimated: bool) -> Option<&Figures> {
+        self.figures
+            .iter()
+            .find(|f| f.engine == engine && f.bn_reestimated == bn_reestimated)
+    }
+}
+
+fn figures(seeds: &[&CellResult], engine: SweepEngine, bn_reestimated: bool) -> Option<Figures> {
+    let of = |accuracy: &CellAccuracy| match engine {
+        SweepEngine::Simulated => Some(accuracy.simulated),
+        SweepEngine::Integer => accuracy.integer,
+    };
+    let found: Vec<Accuracy> = seeds
+        .iter()
+        .filter_map(|result| match bn_reestimated {
+            true => result.with_bn_reestimation.as_ref().and_then(of),
+            false => of(&result.without_bn_reestimation),
+        })
+        .collect();
+    if found.is_empty() {
+        return None;
+    }
+    Some(Figures {
+        engine,
+        bn_reestimated,
+        seeds: found.len(),
+        top1: Spread::of(found.iter().map(|a| a.top1)),
+        top5: Spread::of(found.iter().map(|a| a.top5)),
+        loss: Spread::of(found.iter().map(|a| a.loss)),
+    })
+}
+
+fn percent(figures: &Figures) -> String {
+    let [mean, min, max] = [figures.top1.mean, figures.top1.min, figures.top1.max]
+        .map(|v| format!("{:.2}", 100.0 * v));
+    match figures.seeds {
+        0 | 1 => mean,
+        _ => format!("{mean} ({min}–{max})"),
+    }
+}

@@ -1,0 +1,107 @@
+use addernet_data::{DatasetKind, Split};
+
+use super::*;
+use crate::testing::lenet;
+
+#[test]
+fn methods_without_groups_are_in_the_grid_once() {
+    let cells = SweepCell::grid(&MethodKind::ALL, &[8, 4, 8], &[1, 2], &[0, 1]);
+    let of = |method| cells.iter().filter(|c| c.method == method).count();
+    assert_eq!(of(MethodKind::Redistribution), 8);
+    assert_eq!(of(MethodKind::SharedScale), 4);
+    let mut names: Vec<String> = cells.iter().map(SweepCell::name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), cells.len());
+}
+
+fn accuracy(top1: f64) -> Accuracy {
+    Accuracy {
+        top1,
+        top5: 1.0,
+        loss: 0.5,
+        images: 100,
+    }
+}
+
+fn result(groups: usize, seed: u64, top1: f64, integer: bool) -> CellResult {
+    let mut provenance = lenet_provenance();
+    (provenance.groups, provenance.seed) = (groups, seed);
+    CellResult {
+        provenance,
+        without_bn_reestimation: CellAccuracy {
+            simulated: accuracy(top1),
+            integer: integer.then(|| accuracy(top1 - 0.01)),
+            integer_refused: None,
+        },
+        with_bn_reestimation: None,
+        quantize_seconds: 2.0,
+        evaluate_seconds: 1.0,
+    }
+}
+
+fn lenet_provenance() -> Provenance {
+    Provenance {
+        method: "redistribution".to_owned(),
+        weight_bits: 4,
+        activation_bits: 4,
+        groups: 4,
+        weight_clamp: true,
+        outlier_quantile: 1.0,
+        calibration_images: 10,
+        bn_images: 0,
+        seed: 0,
+    }
+}
+
+#[test]
+fn seeds_become_means_with_a_spread() {
+    let results = [
+        result(1, 0, 0.5, true),
+        result(2, 0, 0.7, false),
+        result(1, 1, 0.6, false),
+    ];
+    let table = SweepTable::of(accuracy(0.9), &results);
+    assert_eq!(table.rows.len(), 2);
+    let simulated = table.rows[0].figures(SweepEngine::Simulated, false);
+    let Figures { seeds, top1, .. } = simulated.unwrap();
+    assert_eq!((*seeds, top1.min, top1.max), (2, 0.5, 0.6));
+    assert!((top1.mean - 0.55).abs() < 1e-12);
+    let markdown = table.markdown();
+    for line in [
+        "| redistribution | 4 | 1 | 2 | – | – | 55.00 (50.00–60.00) | 49.00 | 3.0 |",
+        "| redistribution | 4 | 2 | 1 | – | – | 70.00 | – | 3.0 |",
+    ] {
+        assert!(markdown.lines().any(|l| l == line), "{markdown}");
+    }
+    assert_eq!(table.csv().lines().count(), 1 + 3);
+    let json = serde_json::to_string(&table).unwrap();
+    assert_eq!(serde_json::from_str::<SweepTable>(&json).unwrap(), table);
+}
+
+#[test]
+fn a_cell_is_evaluated_on_both_engines() {
+    let model = lenet();
+    let open = |split| Images::open(&model, DatasetKind::Shapes, None, split, None).unwrap();
+    let (training, evaluation) = (open(Split::Train), open(Split::Test));
+    let context = SweepContext {
+        model: &model,
+        training: &training,
+        evaluation: &evaluation,
+        indices: &evaluation.first(Some(50)),
+        kernel: addernet_kernels::select(None).unwrap(),
+        kernel_u8: addernet_kernels::select_u8(None).unwrap(),
+    };
+    let cell = SweepCell::grid(&[MethodKind::Redistribution], &[8], &[2], &[3])[0];
+    let options = QuantizeOptions {
+        calibration_images: 50,
+        bn_images: 60,
+        ..cell.options()
+    };
+    let (result, quantized) = context.run(&options, &()).unwrap();
+    assert_eq!(&result.provenance, quantized.provenance());
+    assert_eq!((result.provenance.groups, result.provenance.seed), (2, 3));
+    let with = result.with_bn_reestimation.unwrap();
+    assert_eq!(with.simulated.images, 50);
+    assert!(with.integer.is_some() && with.integer_refused.is_none());
+}
