@@ -8,6 +8,7 @@ use ndarray::{Array4, ArrayD};
 use crate::method::{ActivationOriented, Method, MethodKind, Redistribution, SharedScale};
 use crate::model::{Provenance, QuantizedModel};
 use crate::observer::{Observations, calibrate};
+use crate::reconstruct::{Kernels, Reconstruction, TrainingImages, reconstruct};
 
 /// Deterministic values in −1..1 that no symmetry hides in.
 pub(crate) fn wave(len: usize, phase: f64) -> Vec<f32> {
@@ -94,6 +95,8 @@ pub(crate) fn provenance(method: MethodKind, bits: u8) -> Provenance {
 
 /// The small network, quantized.
 pub(crate) fn quantized(kind: MethodKind, bits: u8) -> QuantizedModel {
+    let model = model();
+    let observations = observations(&model);
     let method: Box<dyn Method> = match kind {
         MethodKind::Redistribution => Box::new(Redistribution {
             bits,
@@ -105,9 +108,29 @@ pub(crate) fn quantized(kind: MethodKind, bits: u8) -> QuantizedModel {
             weight_bits: bits,
             activation_bits: bits,
         }),
-        MethodKind::Reconstruction => panic!("it does not go layer by layer"),
+        MethodKind::Reconstruction => {
+            let mut settings = Reconstruction::new(bits, bits);
+            settings.tuning.steps = 2;
+            let kernels = Kernels {
+                f32: addernet_kernels::select(None).unwrap(),
+                u8: addernet_kernels::select_u8(None).unwrap(),
+            };
+            let training = TrainingImages {
+                search: images(4, 0.5),
+                batch: |step| Ok::<_, GraphError>(images(8, step as f64)),
+            };
+            let provenance = provenance(kind, bits);
+            return reconstruct(
+                &model,
+                &observations,
+                &settings,
+                training,
+                provenance,
+                kernels,
+                &(),
+            )
+            .unwrap();
+        }
     };
-    let model = model();
-    let observations = observations(&model);
     QuantizedModel::quantize(&model, &observations, &*method, provenance(kind, bits)).unwrap()
 }

@@ -127,14 +127,41 @@ fn shared_scale_covers_weights_and_activations_with_one_symmetric_grid() {
 }
 
 #[test]
+fn activation_oriented_puts_both_on_the_activations_grid_without_a_sign() {
+    let method = ActivationOriented {
+        weight_bits: 2,
+        activation_bits: 4,
+    };
+    let layer = quantize(&method, &WEIGHTS, true);
+    // S is the activations' bound; a unit is 3/15, a weight's step five of them.
+    assert_eq!(
+        layer.groups,
+        [Group {
+            scale: 3.0,
+            levels: 15
+        }]
+    );
+    assert_eq!(layer.codes, [0, 1, 0, 0, 3, 0]);
+    assert_eq!(layer.bias, [0.0, -42.0, -57.0]);
+    let multipliers = [layer.weight_format, layer.activation_format].map(|f| f.multiplier);
+    assert_eq!(multipliers, [5, 1]);
+    // Where activations can be negative, both have a sign.
+    let layer = quantize(&method, &WEIGHTS, false);
+    assert!(layer.weight_format.signed && layer.activation_format.signed);
+    // A unit is 3/7, a weight's step four of them.
+    assert_eq!(layer.codes, [0, 1, -2, -1, 1, 0]);
+}
+
+#[test]
 fn names_round_trip() {
     for kind in MethodKind::ALL {
         assert_eq!(kind.name().parse::<MethodKind>().unwrap(), kind);
         assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
+    assert_eq!("auto".parse::<MethodKind>().unwrap(), MethodKind::BEST);
     let error = "magic".parse::<MethodKind>().unwrap_err().to_string();
     assert_eq!(
         error,
-        "method: `magic` is unknown; known: redistribution, shared-scale"
+        "method: `magic` is unknown; known: reconstruction, redistribution, activation-oriented, shared-scale"
     );
 }

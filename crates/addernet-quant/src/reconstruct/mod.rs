@@ -124,23 +124,28 @@ impl Reconstruction {
 
 impl Tuning {
     /// Images per batch that the rates are meant for.
-    pub const BATCH: usize = 64;
+    pub const BATCH: usize = 32;
 
-    /// The recommended settings for so many bits.
+    /// The recommended settings for so many bits; they were chosen on training images that were not
+    /// tuned with.
     pub fn for_bits(bits: u8) -> Self {
-        let images = match bits {
-            0..=2 => 24,
-            3 => 16,
-            4 => 8,
-            _ => 2,
-        } * 2048;
         Self {
-            steps: images / Self::BATCH,
-            affine_rate: 0.001,
-            weight_rate: 0.003,
-            scale_rate: 0.001,
-            temperature: 4.0,
-            features: 1.0,
+            steps: Self::epochs(bits) * 2048 / Self::BATCH,
+            affine_rate: 0.002,
+            weight_rate: 0.002,
+            scale_rate: 0.003,
+            temperature: 2.0,
+            features: 10.0,
+        }
+    }
+
+    /// Recommended passes over 2,048 images.
+    pub fn epochs(bits: u8) -> usize {
+        match bits {
+            0..=2 => 16,
+            3 => 10,
+            4 => 6,
+            _ => 2,
         }
     }
 }

@@ -187,3 +187,47 @@ fn bn_batches_go_through_the_epochs_in_about_equal_parts() {
             .all(|(e, b)| *e < 2 && b.len() <= CALIBRATION_BATCH)
     );
 }
+
+/// Squared error of the quantized network's logits over the float one's variance, on test images.
+fn logits_error(settings: Reconstruction) -> f32 {
+    let model = lenet();
+    let kernel = addernet_kernels::select(None).unwrap();
+    let options = QuantizeOptions {
+        calibration_images: 256,
+        ..QuantizeOptions::new(MethodSettings::Reconstruction(settings))
+    };
+    let quantization = quantize(&model, &training(&model), &options, kernel, &()).unwrap();
+    let test = Images::open(&model, DatasetKind::Shapes, None, Split::Test, None).unwrap();
+    let indices = test.first(Some(256));
+    let images = test
+        .batches(&indices, 256)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .images;
+    let simulator = Simulator::new(quantization.result(), kernel).unwrap();
+    let found = simulator.run(images.clone()).unwrap();
+    let float = Executor::new(&model, kernel).unwrap().run(images).unwrap();
+    let mean = float.mean_axis(ndarray::Axis(0)).unwrap();
+    let variance = (&float - &mean).mapv(|v| v * v).sum();
+    (found - &float).mapv(|v| v * v).sum() / variance
+}
+
+#[test]
+fn every_ingredient_of_the_reconstruction_lowers_the_error_at_two_bits() {
+    let with = |scale_search, correction, epochs: usize| {
+        let mut settings = Reconstruction::new(2, 2);
+        settings.scale_search = scale_search;
+        settings.correction = correction;
+        settings.tuning.steps = epochs * 256 / Tuning::BATCH;
+        logits_error(settings)
+    };
+    let errors = [
+        with(false, false, 0),
+        with(false, true, 0),
+        with(true, true, 0),
+        with(true, true, 6),
+    ];
+    assert!(errors.is_sorted_by(|a, b| a > b), "{errors:?}");
+}
