@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use addernet::kernels::{self, AdderKernelF32};
-use addernet::{AnyModel, Architecture, DatasetKind, Images, ImportOptions, Model, Split};
+use addernet::{
+    AnyModel, Architecture, DatasetKind, Images, ImportOptions, MethodKind, Model, Split,
+};
 use anyhow::Context;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
@@ -137,4 +139,16 @@ pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
 fn architecture() -> impl TypedValueParser<Value = Architecture> {
     PossibleValuesParser::new(Architecture::ALL.map(Architecture::name))
         .try_map(|name| name.parse::<Architecture>())
+}
+
+/// A method by its name, or `auto`.
+pub(crate) fn method() -> impl TypedValueParser<Value = MethodKind> {
+    let names = MethodKind::ALL.map(MethodKind::name);
+    PossibleValuesParser::new([MethodKind::AUTO].into_iter().chain(names))
+        .try_map(|name| name.parse::<MethodKind>())
+}
+
+/// A number of groups.
+pub(crate) fn groups() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=addernet::quant::MAX_GROUPS as u64)
 }

@@ -13,12 +13,10 @@ use addernet::{
 };
 use anyhow::bail;
 use clap::Args;
-use clap::builder::{
-    PossibleValuesParser, RangedI64ValueParser, RangedU64ValueParser, TypedValueParser,
-};
+use clap::builder::RangedI64ValueParser;
 use serde::Serialize;
 
-use super::args::{DataArgs, ModelArgs, RunArgs, Runtime, count};
+use super::args::{self, DataArgs, ModelArgs, RunArgs, Runtime, count};
 use super::progress::Bars;
 use super::{output, usage_error};
 
@@ -69,11 +67,11 @@ pub(crate) struct QuantizeArgs {
 
     /// `reconstruction` (ours; `auto` stands for it), `redistribution` (Nie et al., NeurIPS 2022),
     /// `activation-oriented` (AdderNet 2.0, DAC 2024), `shared-scale` (Wang et al. 2021)
-    #[arg(long, value_name = "NAME", value_parser = method(), default_value = "redistribution")]
+    #[arg(long, value_name = "NAME", value_parser = args::method(), default_value = "redistribution")]
     method: MethodKind,
 
     /// Redistribution: groups of kernels per layer, each with a scale of its own [default: 4]
-    #[arg(long, value_name = "G", value_parser = groups())]
+    #[arg(long, value_name = "G", value_parser = args::groups())]
     groups: Option<usize>,
 
     /// Redistribution: do not clamp weights into the activations' range (an ablation)
@@ -459,16 +457,6 @@ impl std::fmt::Display for Report {
 
 fn bits() -> RangedI64ValueParser<u8> {
     RangedI64ValueParser::new().range(2..=8)
-}
-
-fn method() -> impl TypedValueParser<Value = MethodKind> {
-    let names = MethodKind::ALL.map(MethodKind::name);
-    PossibleValuesParser::new([MethodKind::AUTO].into_iter().chain(names))
-        .try_map(|name| name.parse::<MethodKind>())
-}
-
-fn groups() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=addernet::quant::MAX_GROUPS as u64)
 }
 
 fn quantile(text: &str) -> Result<f64, String> {

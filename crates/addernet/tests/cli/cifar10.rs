@@ -122,6 +122,22 @@ fn quantized_accuracy_reaches_the_published_table() {
 }
 
 #[test]
+#[ignore = "long: tunes a network for minutes"]
+fn the_recommended_method_beats_the_published_table_by_a_point() {
+    let Some(published) = Published::find() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("quantized.safetensors");
+    let flags = ["--bits", "4", "--method", "auto", "-o"];
+    let flags = [&flags[..], &[output.to_str().unwrap()]].concat();
+    published.run("quantize", &published.model, &flags);
+    let report = published.run("eval", &output, &[]);
+    eprintln!("4 bits: top-1 {}", top1(&report));
+    assert!(top1(&report) >= 0.9130, "{report}");
+}
+
+#[test]
 #[ignore = "long: quantizes and evaluates twice"]
 fn the_baseline_loses_at_8_bits_and_collapses_at_4() {
     let Some(published) = Published::find() else {

@@ -12,10 +12,9 @@ use addernet::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serde::Serialize;
 
-use super::args::{DataPlace, ModelArgs, RunArgs, Runtime, count, dataset};
+use super::args::{self, DataPlace, ModelArgs, RunArgs, Runtime, count, dataset};
 use super::progress::Bars;
 use super::{hash, output, usage_error};
 
@@ -53,11 +52,11 @@ pub(crate) struct AnalyzeArgs {
     bits: Option<u8>,
 
     /// Float models: method to quantize with [default: redistribution]
-    #[arg(long, value_name = "NAME", value_parser = method(), requires = "dataset")]
+    #[arg(long, value_name = "NAME", value_parser = args::method(), requires = "dataset")]
     method: Option<MethodKind>,
 
     /// Float models: groups per layer, for methods that have them [default: 4]
-    #[arg(long, value_name = "G", value_parser = groups(), requires = "dataset")]
+    #[arg(long, value_name = "G", value_parser = args::groups(), requires = "dataset")]
     groups: Option<usize>,
 
     /// Float models: training images to observe activation ranges on [default: 2048]
@@ -281,13 +280,4 @@ fn read_sweep(folder: &Path) -> anyhow::Result<SweepTable> {
     })?;
     serde_json::from_slice(&bytes)
         .with_context(|| format!("{shown}: is no sweep's table; run addernet sweep again"))
-}
-
-fn method() -> impl TypedValueParser<Value = MethodKind> {
-    PossibleValuesParser::new(MethodKind::ALL.map(MethodKind::name))
-        .try_map(|name| name.parse::<MethodKind>())
-}
-
-fn groups() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=addernet::quant::MAX_GROUPS as u64)
 }

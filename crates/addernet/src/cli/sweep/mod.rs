@@ -6,19 +6,18 @@ mod store;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use addernet::quant::{MAX_GROUPS, store as model_file};
+use addernet::quant::store as model_file;
 use addernet::{
     Accuracy, AnyModel, CALIBRATION_BATCH, CellResult, DatasetKind, Executor, MethodKind,
     QuantizeOptions, QuantizedModel, Split, SweepCell, SweepContext, SweepTable, evaluate, kernels,
 };
 use anyhow::bail;
 use clap::Args;
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use serde::Serialize;
 
 use self::progress::SweepBars;
 use self::store::{Found, Store};
-use super::args::{DataArgs, ModelArgs, RunArgs, count, split};
+use super::args::{self, DataArgs, ModelArgs, RunArgs, count, split};
 use super::{hash, output};
 
 const EXAMPLES: &str = "\
@@ -47,7 +46,7 @@ pub(crate) struct SweepArgs {
     data: DataArgs,
 
     /// Methods, separated by commas
-    #[arg(long, value_name = "NAMES", value_parser = method(), value_delimiter = ',', default_value = "redistribution")]
+    #[arg(long, value_name = "NAMES", value_parser = args::method(), value_delimiter = ',', default_value = "redistribution")]
     methods: Vec<MethodKind>,
 
     /// Bits of weights and activations, 2 to 8, separated by commas
@@ -55,7 +54,7 @@ pub(crate) struct SweepArgs {
     bits: Vec<u8>,
 
     /// Groups per layer, separated by commas, for the methods that have them
-    #[arg(long, value_name = "LIST", value_parser = groups(), value_delimiter = ',', default_value = "4")]
+    #[arg(long, value_name = "LIST", value_parser = args::groups(), value_delimiter = ',', default_value = "4")]
     groups: Vec<usize>,
 
     /// Seeds, separated by commas [default: that of --seed]
@@ -288,15 +287,6 @@ fn known<T>(found: Found<T>) -> Option<T> {
 
 fn write_model(path: &Path, quantized: &QuantizedModel) -> anyhow::Result<()> {
     output::write(path, &model_file::to_file(quantized)?.to_bytes()?)
-}
-
-fn method() -> impl TypedValueParser<Value = MethodKind> {
-    PossibleValuesParser::new(MethodKind::ALL.map(MethodKind::name))
-        .try_map(|name| name.parse::<MethodKind>())
-}
-
-fn groups() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..=MAX_GROUPS as u64)
 }
 
 fn quantile(text: &str) -> Result<f64, String> {
