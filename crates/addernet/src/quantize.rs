@@ -20,7 +20,7 @@ use crate::progress::{Progress, Stage};
 /// 2022, section 4): the outlier clamp and BN statistics are taken batch by batch.
 pub const CALIBRATION_BATCH: usize = 128;
 
-/// Calibration images that the reconstruction's scales are searched on: more change nothing.
+/// Calibration images that the reconstruction's scales are searched on; all of them are tuned with.
 const SEARCH_IMAGES: usize = 256;
 
 /// A method with its own settings.

@@ -185,8 +185,8 @@ pub struct TrainingImages<F> {
 /// The result does not depend on the number of threads; it may with the instruction set, whose gradients
 /// are rounded in their own way. BN's running statistics become those of the quantized layers.
 ///
-/// Where weights have 7 bits or fewer, the teacher's adder layers run on 8-bit codes, which are faster than
-/// floats and as good a target.
+/// The teacher of the tuning is not the float network itself but its form with 8-bit codes, searched in the same
+/// way: several times faster, and much closer to it than few bits are.
 ///
 /// # Errors
 /// If the settings do not fit the graph, a layer was not calibrated, images do not fit or the source fails, or

@@ -436,7 +436,7 @@ fn activation_units(x: &[f32], state: &AdderState) -> Vec<u8> {
 /// Values per parallel piece.
 const PIECE: usize = 1 << 16;
 
-/// See the simulator.
+/// 1.5·2^23: adding it rounds a small f32 to an integer, halves to even, which is then in its low bits.
 const ROUNDER: f32 = 12_582_912.0;
 
 /// The student as a teacher: a hook sees every node's output.

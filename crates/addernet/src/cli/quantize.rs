@@ -118,8 +118,8 @@ pub(crate) struct QuantizeArgs {
 /// Settings of the reconstruction.
 #[derive(Args)]
 struct ReconstructionArgs {
-    /// Reconstruction: passes over the calibration images in the tuning; 0 leaves it out [default: 24 for 2
-    /// bits, 16 for 3, 8 for 4, 2 for more]
+    /// Reconstruction: passes over the calibration images in the tuning; 0 leaves it out [default: as many
+    /// images as 16 passes over 2,048 for 2 bits, 10 for 3, 6 for 4, 2 for more]
     #[arg(long, value_name = "E")]
     tuning_epochs: Option<usize>,
 
@@ -131,7 +131,7 @@ struct ReconstructionArgs {
     #[arg(long)]
     no_correction: bool,
 
-    /// Reconstruction: tune neither codes (an ablation: round weights to the nearest)
+    /// Reconstruction: do not tune codes, keep weights rounded to the nearest (an ablation)
     #[arg(long)]
     no_learned_rounding: bool,
 
