@@ -237,6 +237,7 @@ fn random(architecture: Architecture) -> Result<Engine> {
         calibration_images: 0,
         bn_images: 0,
         seed: 0,
+        reconstruction: None,
     };
     let quantized = QuantizedModel::quantize(
         &model,

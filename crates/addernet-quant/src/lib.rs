@@ -12,6 +12,7 @@ mod format;
 mod group;
 mod layer;
 mod method;
+mod mixed;
 mod model;
 mod observer;
 mod reconstruct;
@@ -28,6 +29,7 @@ pub use format::{BITS, CodeFormat};
 pub use group::{MAX_GROUPS, group_kernels};
 pub use layer::{Group, QuantizedLayer};
 pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribution, SharedScale};
+pub use mixed::{Choice, allocate};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
 pub use reconstruct::{

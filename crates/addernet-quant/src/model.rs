@@ -10,6 +10,7 @@ use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
 use crate::method::{FloatLayer, Method};
 use crate::observer::Observations;
+use crate::reconstruct::Reconstruction;
 
 /// How a quantized model came about; stored with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,9 +18,9 @@ use crate::observer::Observations;
 pub struct Provenance {
     /// The method's name.
     pub method: String,
-    /// Bits of the weights.
+    /// Bits of the weights; with mixed precision, the most that a layer has.
     pub weight_bits: u8,
-    /// Bits of the activations.
+    /// Bits of the activations; with mixed precision, the most that a layer has.
     pub activation_bits: u8,
     /// Groups asked for per layer (layers may end up with fewer distinct scales).
     pub groups: usize,
@@ -33,6 +34,9 @@ pub struct Provenance {
     pub bn_images: usize,
     /// Seed of everything random.
     pub seed: u64,
+    /// Settings of the reconstruction, if that is the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reconstruction: Option<Reconstruction>,
 }
 
 /// A model whose adder layers are integers.

@@ -90,6 +90,7 @@ pub(crate) fn provenance(method: MethodKind, bits: u8) -> Provenance {
         calibration_images: 4,
         bn_images: 0,
         seed: 0,
+        reconstruction: None,
     }
 }
 

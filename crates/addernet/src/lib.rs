@@ -34,6 +34,7 @@ mod error;
 mod evaluate;
 mod images;
 mod inspect;
+mod mixed_precision;
 mod predict;
 mod progress;
 mod quantize;
@@ -69,6 +70,7 @@ pub use inspect::{
     AccumulatorReport, ActivationReport, BiasReport, HeadroomReport, LayerReport, ModelReport,
     QuantizationReport, WeightShares, inspect,
 };
+pub use mixed_precision::{BitAllocation, Budget, LayerAllocation};
 pub use predict::{ClassScore, Prediction, load_pixels, predict};
 pub use progress::{Progress, Stage};
 pub use quantize::{

@@ -7,6 +7,8 @@ pub enum Stage {
     Calibration,
     /// The scale of each adder layer is searched; counted in layers, not images.
     ScaleSearch,
+    /// Mixed precision: what quantizing each layer alone costs, measured on training images.
+    Sensitivity,
     /// The quantized network learns to reproduce the float one.
     Tuning,
     /// BN statistics are collected from the quantized network on training images.

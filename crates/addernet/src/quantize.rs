@@ -1,27 +1,26 @@
 //! Post-training quantization, from training images to a quantized model.
 
-use std::cell::Cell;
+mod reconstruction;
 
-use addernet_data::{Dataset, Transform, batches, calibration_indices, shuffled, shuffled_indices};
+use addernet_data::{Dataset, batches, calibration_indices, shuffled_indices};
 use addernet_graph::{Executor, Model};
 use addernet_kernels::AdderKernelF32;
 use addernet_quant::{
-    ActivationOriented, BITS, Kernels, Method, MethodKind, Observations, Provenance, QuantError,
-    QuantizedModel, Reconstruction, ReconstructionProgress, Redistribution, SharedScale, Simulator,
-    TrainingImages, Tuning, calibrate, group_kernels, reconstruct, reestimate_bn,
+    ActivationOriented, BITS, Method, MethodKind, Observations, Provenance, QuantError,
+    QuantizedModel, Reconstruction, Redistribution, SharedScale, Simulator, calibrate,
+    group_kernels, reestimate_bn,
 };
-use ndarray::Array4;
+
+use self::reconstruction::ReconstructionRun;
 
 use crate::error::Error;
 use crate::images::Images;
+use crate::mixed_precision::{BitAllocation, Budget};
 use crate::progress::{Progress, Stage};
 
 /// Images per batch in calibration and BN re-estimation. It is part of the published recipe (Nie et al.
 /// 2022, section 4): the outlier clamp and BN statistics are taken batch by batch.
 pub const CALIBRATION_BATCH: usize = 128;
-
-/// Calibration images that the reconstruction's scales are searched on; all of them are tuned with.
-const SEARCH_IMAGES: usize = 256;
 
 /// A method with its own settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +111,9 @@ pub struct QuantizeOptions {
     pub bn_images: usize,
     /// Seed of the choice of images and of their augmentation.
     pub seed: u64,
+    /// Bits per layer are chosen within this budget instead of those of the method, which must be the
+    /// reconstruction.
+    pub budget: Option<Budget>,
 }
 
 impl QuantizeOptions {
@@ -135,6 +137,7 @@ impl QuantizeOptions {
             calibration_images: 2048,
             bn_images,
             seed: 0,
+            budget: None,
         }
     }
 }
@@ -148,6 +151,8 @@ pub struct Quantization {
     pub with_bn_reestimation: Option<QuantizedModel>,
     /// What calibration saw.
     pub observations: Observations,
+    /// Bits per layer, if there was a budget.
+    pub allocation: Option<BitAllocation>,
 }
 
 impl Quantization {
@@ -175,6 +180,14 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantization, Error> {
     options.method.check(model)?;
+    if let Some(budget) = options.budget {
+        budget.check()?;
+        if options.method.kind() != MethodKind::Reconstruction {
+            let reason = format!("{} has the same bits in every layer", options.method.kind());
+            let setting = "budget";
+            return Err(QuantError::Config { setting, reason }.into());
+        }
+    }
     let model = model.clone().with_info(training.model_info(model))?;
     let observations = observe(
         &model,
@@ -196,7 +209,9 @@ pub fn quantize(
         calibration_images: options.calibration_images,
         bn_images: 0,
         seed: options.seed,
+        reconstruction: None,
     };
+    let mut allocation = None;
     let by_layer = |method: &dyn Method| -> Result<QuantizedModel, Error> {
         Ok(QuantizedModel::quantize(
             &model,
@@ -213,10 +228,17 @@ pub fn quantize(
             let run = ReconstructionRun {
                 training,
                 options,
+                provenance,
                 kernel,
                 progress,
             };
-            run.reconstruct(&model, &observations, method, provenance)?
+            let mut settings = method.clone();
+            if let Some(budget) = options.budget {
+                let chosen = run.allocate(&model, &observations, budget)?;
+                settings.layer_bits = chosen.layer_bits();
+                allocation = Some(chosen);
+            }
+            run.reconstruct(&model, &observations, &settings)?
         }
     };
     let with_bn_reestimation = match options.bn_images {
@@ -234,6 +256,7 @@ pub fn quantize(
         without_bn_reestimation: quantized,
         with_bn_reestimation,
         observations,
+        allocation,
     })
 }
 
@@ -307,101 +330,6 @@ fn bn_batches(
             })
             .collect::<Vec<_>>()
     })
-}
-
-/// What a reconstruction runs on.
-struct ReconstructionRun<'a> {
-    training: &'a Images,
-    options: &'a QuantizeOptions,
-    kernel: &'static dyn AdderKernelF32,
-    progress: &'a dyn Progress,
-}
-
-impl ReconstructionRun<'_> {
-    fn reconstruct(
-        &self,
-        model: &Model,
-        observations: &Observations,
-        settings: &Reconstruction,
-        provenance: Provenance,
-    ) -> Result<QuantizedModel, Error> {
-        let Self {
-            training, options, ..
-        } = *self;
-        let count = options.calibration_images;
-        let indices = calibration_indices(training.dataset(), count, options.seed)?;
-        let images = self.images(&indices[..count.min(SEARCH_IMAGES)], training.transform())?;
-        let layers = model.graph().adder_nodes().count();
-        let steps = settings.tuning.steps;
-        let listener = Listener {
-            progress: self.progress,
-            layers: Cell::new(layers * if steps > 0 { 2 } else { 1 }),
-            images: steps * Tuning::BATCH,
-        };
-        self.progress
-            .begin(Stage::ScaleSearch, listener.layers.get());
-        let batch = Tuning::BATCH.min(count);
-        let per_epoch = count / batch;
-        let quantized = reconstruct(
-            model,
-            observations,
-            settings,
-            TrainingImages {
-                search: images,
-                batch: |step| {
-                    let epoch = (step / per_epoch) as u64;
-                    let order = shuffled(&indices, options.seed, epoch);
-                    let place = step % per_epoch * batch;
-                    let transform = training.augmented(options.seed, epoch);
-                    self.images(&order[place..place + batch], &transform)
-                },
-            },
-            provenance,
-            Kernels {
-                f32: self.kernel,
-                u8: addernet_kernels::select_u8(Some(self.kernel.name()))?,
-            },
-            &listener,
-        )?;
-        self.progress.end();
-        Ok(quantized)
-    }
-
-    fn images(
-        &self,
-        indices: &[usize],
-        transform: &Transform,
-    ) -> Result<Array4<f32>, addernet_data::DataError> {
-        let mut all = batches(self.training.dataset(), indices, indices.len(), transform)?;
-        match all.next() {
-            Some(batch) => Ok(batch?.images),
-            None => Ok(Array4::zeros((0, 0, 0, 0))),
-        }
-    }
-}
-
-/// Turns a reconstruction's progress into stages.
-struct Listener<'a> {
-    progress: &'a dyn Progress,
-    /// Layers that are still to come.
-    layers: Cell<usize>,
-    /// Images that will be learned from.
-    images: usize,
-}
-
-impl ReconstructionProgress for Listener<'_> {
-    fn layer(&self) {
-        self.progress.advance(1);
-        self.layers.set(self.layers.get().saturating_sub(1));
-        if self.layers.get() == 0 && self.images > 0 {
-            self.progress.end();
-            self.progress.begin(Stage::Tuning, self.images);
-        }
-    }
-
-    fn tuned(&self, images: usize) {
-        self.progress.advance(images);
-    }
 }
 
 #[cfg(test)]

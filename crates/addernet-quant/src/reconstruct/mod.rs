@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 use addernet_graph::{Executor, Graph, Hook, HookError, Model, Node, NodeId, Op, Parameters};
 use addernet_kernels::{AdderKernelF32, AdderKernelU8};
 use ndarray::{Array4, ArrayD};
+use serde::{Deserialize, Serialize};
 
 use crate::bn::batch_statistics;
 use crate::error::QuantError;
@@ -37,13 +38,14 @@ use student::{State, Student};
 /// Settings of the method.
 ///
 /// [`Reconstruction::new`] gives the recommended ones; switch off what an ablation is to do without.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reconstruction {
     /// Bits of the weights, 2 to 8.
     pub weight_bits: u8,
     /// Bits of the activations, 2 to 8.
     pub activation_bits: u8,
     /// Layers with other bits, by node name: weights, activations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub layer_bits: BTreeMap<String, [u8; 2]>,
     /// Whether each layer's scale is searched. Otherwise it is the calibrated bound of its activations.
     pub scale_search: bool,
@@ -54,7 +56,7 @@ pub struct Reconstruction {
 }
 
 /// How the second stage learns (Adam with a cosine schedule).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Batches of images; 0 leaves the stage out.
     pub steps: usize,

@@ -66,6 +66,7 @@ pub(crate) fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::Calibration => "calibrating",
         Stage::ScaleSearch => "searching scales",
+        Stage::Sensitivity => "measuring sensitivity",
         Stage::Tuning => "tuning",
         Stage::BnReestimation => "re-estimating BN",
         Stage::Evaluation => "evaluating",

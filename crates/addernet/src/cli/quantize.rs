@@ -1,15 +1,17 @@
 //! `addernet quantize`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use addernet::data::DataError;
+use addernet::kernels;
 use addernet::quant::{Provenance, store};
 use addernet::{
-    Accuracy, ActivationOriented, AnyModel, CALIBRATION_BATCH, Classifier, DatasetKind, Executor,
-    Images, LayerReport, MethodKind, MethodSettings, Quantization, QuantizeOptions, QuantizedModel,
-    Reconstruction, Redistribution, SharedScale, Simulator, Split, Tuning, WeightShares, evaluate,
-    inspect, quantize,
+    Accuracy, ActivationOriented, AnyModel, BitAllocation, Budget, CALIBRATION_BATCH, Classifier,
+    DatasetKind, Engine, Executor, Images, LayerReport, MethodKind, MethodSettings, Quantization,
+    QuantizeOptions, QuantizedModel, Reconstruction, Redistribution, SharedScale, Simulator, Split,
+    Tuning, WeightShares, evaluate, inspect, quantize,
 };
 use anyhow::bail;
 use clap::Args;
@@ -28,6 +30,9 @@ Examples:
   Weights of 2 bits, activations of 4:
     addernet quantize resnet20.pth --weight-bits 2 --activation-bits 4 --method auto \\
       --dataset cifar10 --data-dir data -o w2a4.safetensors
+  Mixed precision, 3.5 bits on average:
+    addernet quantize resnet20.pth --budget-bits 3.5 --method auto --dataset cifar10 --data-dir data \\
+      -o mixed.safetensors
   The paper's method:
     addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
       -o redistribution4.safetensors
@@ -53,8 +58,8 @@ pub(crate) struct QuantizeArgs {
     data: DataArgs,
 
     /// Bits of weights and activations, 2 to 8
-    #[arg(long, value_name = "B", value_parser = bits(),
-        required_unless_present_all = ["weight_bits", "activation_bits"])]
+    #[arg(long, value_name = "B", value_parser = bits(), conflicts_with = "budget_bits",
+        required_unless_present_any = ["budget_bits", "weight_bits", "activation_bits"])]
     bits: Option<u8>,
 
     /// Bits of the weights, where they differ (reconstruction and activation-oriented)
@@ -64,6 +69,12 @@ pub(crate) struct QuantizeArgs {
     /// Bits of the activations, where they differ (reconstruction and activation-oriented)
     #[arg(long, value_name = "B", value_parser = bits())]
     activation_bits: Option<u8>,
+
+    /// Reconstruction: mixed precision. Each layer gets the bits it needs (2 to 8, weights and activations
+    /// alike), so many on average over the terms |x − w|
+    #[arg(long, value_name = "B", value_parser = budget,
+        conflicts_with_all = ["weight_bits", "activation_bits"])]
+    budget_bits: Option<f64>,
 
     /// `reconstruction` (ours; `auto` stands for it), `redistribution` (Nie et al., NeurIPS 2022),
     /// `activation-oriented` (AdderNet 2.0, DAC 2024), `shared-scale` (Wang et al. 2021)
@@ -196,6 +207,9 @@ struct Report {
     weight_shares: Option<WeightShares>,
     #[serde(skip_serializing_if = "Option::is_none")]
     accuracy: Option<Accuracies>,
+    /// With --budget-bits: bits per layer, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mixed_precision: Option<BitAllocation>,
     seconds: f64,
     kernel: &'static str,
     threads: usize,
@@ -208,6 +222,9 @@ struct Accuracies {
     without_bn_reestimation: Accuracy,
     /// Null with --no-reestimate-bn.
     with_bn_reestimation: Option<Accuracy>,
+    /// Of the written model on the integer engine; the others but the float one are simulated. Null if
+    /// the engine refuses the model: `inspect` says why.
+    integer: Option<Accuracy>,
 }
 
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
@@ -257,6 +274,7 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         dataset: args.data.dataset,
         weight_shares: inspect(&model, Some(&result.observations))?.weight_shares,
         accuracy,
+        mixed_precision: result.allocation.clone(),
         seconds: start.elapsed().as_secs_f64(),
         kernel: runtime.kernel.name(),
         threads: runtime.threads,
@@ -272,8 +290,18 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
 impl QuantizeArgs {
     /// The options; contradictions end the program.
     fn options(&self) -> QuantizeOptions {
-        let bits =
-            [self.weight_bits, self.activation_bits].map(|own| own.or(self.bits).unwrap_or(8));
+        let budget = self.budget_bits.map(Budget::AverageBits);
+        // Settings that depend on bits, such as the tuning's length, are those of the bits that every layer
+        // could have.
+        let all = self.bits.or(budget.map(Budget::uniform_bits));
+        let own = [self.weight_bits, self.activation_bits].map(|own| own.or(all));
+        let [Some(weight_bits), Some(activation_bits)] = own else {
+            usage_error(
+                "quantize",
+                "--weight-bits and --activation-bits need each other, or --bits".to_owned(),
+            )
+        };
+        let bits = [weight_bits, activation_bits];
         let kind = self.method;
         let refuse = |flag: &str| {
             usage_error(
@@ -281,6 +309,9 @@ impl QuantizeArgs {
                 format!("{flag} means nothing to --method {kind}"),
             )
         };
+        if kind != MethodKind::Reconstruction && budget.is_some() {
+            refuse("--budget-bits");
+        }
         if kind != MethodKind::Redistribution {
             if self.groups.is_some() {
                 refuse("--groups");
@@ -300,7 +331,6 @@ impl QuantizeArgs {
             let message = format!("--method {kind} has weights and activations of the same bits");
             usage_error("quantize", message);
         }
-        let [weight_bits, activation_bits] = bits;
         let method = match kind {
             MethodKind::Reconstruction => {
                 MethodSettings::Reconstruction(self.reconstruction.settings(bits, self.calibration))
@@ -334,6 +364,7 @@ impl QuantizeArgs {
             calibration_images: self.calibration,
             bn_images,
             seed: self.run.seed,
+            budget,
             ..recommended
         }
     }
@@ -377,6 +408,13 @@ fn accuracies(
             Some(quantized) => Some(simulated(quantized, "with new BN")?),
             None => None,
         },
+        integer: match Engine::new(
+            quantization.result(),
+            kernels::select_u8(Some(runtime.kernel.name()))?,
+        ) {
+            Ok(engine) => Some(accuracy(&engine, "on integers")?),
+            Err(_) => None,
+        },
     })
 }
 
@@ -400,6 +438,9 @@ impl std::fmt::Display for Report {
             },
             self.layers.len()
         )?;
+        if let Some(allocation) = &self.mixed_precision {
+            writeln!(f, "mixed         {}", summary(allocation))?;
+        }
         writeln!(f, "calibration   {} images", thousands(*calibration_images))?;
         match bn_images {
             0 => writeln!(f, "BN            as in the float model")?,
@@ -440,6 +481,9 @@ impl std::fmt::Display for Report {
             if let Some(with) = accuracy.with_bn_reestimation {
                 row("with BN       ", with)?;
             }
+            if let Some(integer) = accuracy.integer {
+                row("on integers   ", integer)?;
+            }
         }
         writeln!(
             f,
@@ -455,8 +499,32 @@ impl std::fmt::Display for Report {
     }
 }
 
+/// "3.50 bits on average (layers with each: 2 in 3, 4 in 16)".
+fn summary(allocation: &BitAllocation) -> String {
+    let mut layers_with: BTreeMap<u8, usize> = BTreeMap::new();
+    for layer in &allocation.layers {
+        *layers_with.entry(layer.bits).or_default() += 1;
+    }
+    let parts: Vec<String> = layers_with
+        .into_iter()
+        .map(|(bits, layers)| format!("{bits} in {layers}"))
+        .collect();
+    format!(
+        "{:.2} bits on average (layers with each: {})",
+        allocation.average_bits,
+        parts.join(", ")
+    )
+}
+
 fn bits() -> RangedI64ValueParser<u8> {
     RangedI64ValueParser::new().range(2..=8)
+}
+
+fn budget(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (2.0..=8.0).contains(&value) => Ok(value),
+        _ => Err("it must be a number of bits from 2 to 8, such as 3.5".to_owned()),
+    }
 }
 
 fn quantile(text: &str) -> Result<f64, String> {

@@ -113,6 +113,7 @@ fn the_quantized_model_tells_how_it_was_made_and_what_it_sees() {
         calibration_images: 200,
         bn_images: 300,
         seed: 3,
+        reconstruction: None,
     };
     assert_eq!(made.result().provenance(), &expected);
     let info = made.result().model().info();

@@ -51,6 +51,7 @@ fn lenet_provenance() -> Provenance {
         calibration_images: 10,
         bn_images: 0,
         seed: 0,
+        reconstruction: None,
     }
 }
 

@@ -52,6 +52,10 @@ fn the_file_evaluates_as_the_report_says() {
         figures(&accuracy["with_bn_reestimation"]),
         figures(&json(eval(&path, &["--engine", "simulated"])))
     );
+    assert_eq!(
+        figures(&accuracy["integer"]),
+        figures(&json(eval(&path, &["--engine", "integer"])))
+    );
     // The same without re-estimation is what the other flag writes.
     folder.quantize(
         "plain.safetensors",
@@ -164,18 +168,13 @@ fn people_get_lines() {
 #[test]
 fn flags_that_the_method_ignores_are_refused() {
     let folder = Folder::new();
-    for flags in [["--groups", "2"].as_slice(), &["--no-weight-clamp"]] {
+    for flags in [
+        ["--groups", "2", "--bits", "8"].as_slice(),
+        &["--no-weight-clamp", "--bits", "8"],
+        &["--budget-bits", "3.5"],
+    ] {
         let mut command = addernet(["quantize".as_ref(), folder.model().as_os_str()]);
-        command.args([
-            "--bits",
-            "8",
-            "--method",
-            "shared-scale",
-            "--dataset",
-            "shapes",
-            "-o",
-            "x",
-        ]);
+        command.args(["--method", "shared-scale", "--dataset", "shapes", "-o", "x"]);
         let message = usage_error({
             command.args(flags);
             command
@@ -184,6 +183,24 @@ fn flags_that_the_method_ignores_are_refused() {
             message.contains(flags[0]) && message.contains("shared-scale"),
             "{message}"
         );
+    }
+}
+
+#[test]
+fn bits_are_given_once_and_in_full() {
+    let folder = Folder::new();
+    for (flags, reason) in [
+        (["--weight-bits", "2"].as_slice(), "--activation-bits"),
+        (&["--bits", "4", "--budget-bits", "3.5"], "--budget-bits"),
+        (&["--budget-bits", "1.5"], "2 to 8"),
+        (&["--budget-bits", "NaN"], "2 to 8"),
+        (&[], "--bits"),
+    ] {
+        let mut command = addernet(["quantize".as_ref(), folder.model().as_os_str()]);
+        command.args(["--method", "auto", "--dataset", "shapes", "-o", "x"]);
+        command.args(flags);
+        let message = usage_error(command);
+        assert!(message.contains(reason), "{flags:?}: {message}");
     }
 }
 
@@ -220,9 +237,12 @@ fn the_recommended_method_has_a_name_and_bits_for_weights_and_activations() {
     };
     assert!((top1("integer") - top1("simulated")).abs() < 0.05);
 
+    // The tensors alone: the header tells the settings, and differs with them.
     let bytes = |flags: &[&str]| {
         folder.quantize("q.safetensors", &[&common[..], flags].concat());
-        fs::read(&path).unwrap()
+        let file = fs::read(&path).unwrap();
+        let header = u64::from_le_bytes(file[..8].try_into().unwrap());
+        file[8 + header as usize..].to_vec()
     };
     let plain = bytes(&["--tuning-epochs", "0"]);
     assert!(bytes(&["--tuning-epochs", "0"]) == plain);
@@ -236,6 +256,42 @@ fn the_recommended_method_has_a_name_and_bits_for_weights_and_activations() {
     ] {
         assert!(bytes(&["--tuning-epochs", "1", flag]) != tuned, "{flag}");
     }
+}
+
+#[test]
+fn a_budget_gives_each_layer_its_bits() {
+    let folder = Folder::new();
+    let report = folder.quantize(
+        "q.safetensors",
+        &[
+            "--method",
+            "auto",
+            "--budget-bits",
+            "3.5",
+            "--tuning-epochs",
+            "1",
+        ],
+    );
+    let mixed = &report["mixed_precision"];
+    let average = mixed["average_bits"].as_f64().unwrap();
+    assert!(average <= 3.5 && average > 2.0, "{average}");
+    for (layer, mixed) in
+        (report["layers"].as_array().unwrap().iter()).zip(mixed["layers"].as_array().unwrap())
+    {
+        assert_eq!(layer["node"], mixed["node"]);
+        assert_eq!(layer["quantization"]["weight_bits"], mixed["bits"]);
+        assert_eq!(layer["quantization"]["activation_bits"], mixed["bits"]);
+    }
+    // It is on record in the file, and runs on integers.
+    let path = folder.path("q.safetensors");
+    let inspected = json(addernet([
+        "inspect".as_ref(),
+        path.as_os_str(),
+        "--json".as_ref(),
+    ]));
+    let recorded = &inspected["quantization"]["reconstruction"]["layer_bits"];
+    assert_eq!(recorded.as_object().unwrap().len(), 3);
+    assert_eq!(json(eval(&path, &[]))["engine"], "integer");
 }
 
 #[test]
