@@ -65,7 +65,11 @@ impl LayerEnergies {
         let mut layers: BTreeMap<String, [[Energy; WIDTHS]; WIDTHS]> = BTreeMap::new();
         for weight_bits in BITS {
             for activation_bits in BITS {
-                let precision = Precision::uniform(graph, weight_bits, activation_bits, groups)?;
+                let bits = graph
+                    .adder_nodes()
+                    .map(|(_, node, _)| (node.name().to_owned(), [weight_bits, activation_bits]))
+                    .collect();
+                let precision = Precision::per_layer(graph, &bits, groups)?;
                 let work = count(graph, &precision, Network::Adder, AdderForm::Difference)?;
                 let (adders, others): (Vec<_>, Vec<_>) =
                     work.nodes.iter().partition(|node| node.adder);

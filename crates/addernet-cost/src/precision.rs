@@ -46,7 +46,8 @@ impl Precision {
     }
 
     /// All adder layers of `graph` with these bits, and with so many groups of different scales each (at
-    /// most one per kernel). No two layers share codes.
+    /// most one per kernel). One scale is the range of what the layer reads, so that layers that read the same
+    /// node share its codes; further ones are a layer's own.
     ///
     /// # Errors
     /// If bits are not 2 to 8 or groups not 1 to 255.
@@ -60,10 +61,21 @@ impl Precision {
             .adder_nodes()
             .map(|(_, node, _)| (node.name().to_owned(), [weight_bits, activation_bits]))
             .collect();
-        Self::per_layer(graph, &bits, groups)
+        let mut precision = Self::per_layer(graph, &bits, groups)?;
+        if let Precision::Integer(layers) = &mut precision {
+            for (_, node, _) in graph.adder_nodes() {
+                let first = layers
+                    .get_mut(node.name())
+                    .and_then(|layer| layer.scales.first_mut());
+                if let (Some(scale), Some(&input)) = (first, node.inputs().first()) {
+                    *scale = -(input as f64);
+                }
+            }
+        }
+        Ok(precision)
     }
 
-    /// Each adder layer of `graph` with its own `[weight bits, activation bits]`.
+    /// Each adder layer of `graph` with its own `[weight bits, activation bits]` and scales: no two layers share codes.
     ///
     /// # Errors
     /// If bits are not 2 to 8, a layer has none or is none, or groups are not 1 to 255.

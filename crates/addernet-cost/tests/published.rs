@@ -199,25 +199,29 @@ fn what_integers_need_besides_the_terms() {
     let rescale = part(&one, Part::Rescale);
     assert_eq!((rescale.multiplications, rescale.additions), (sums, sums));
     // A block's second layer gets its codes from the first one's sums at once: only their clamp is left. Its first
-    // layer and its shortcut read a map, and each has a scale of its own.
+    // layer and its shortcut read the codes of a map.
     let direct = 3 * a + 3 * b + 3 * c;
-    let maps = 3 * a + (2 * a + 2 * b) + (2 * b + 2 * c);
+    let maps = 3 * a + (a + 2 * b) + (b + 2 * c);
     let requantize = part(&one, Part::Requantize);
     assert_eq!(requantize.multiplications, maps);
     assert_eq!(requantize.additions, maps);
     assert_eq!(requantize.comparisons, 2 * (direct + maps));
-    // Four scales: four times the codes of every layer, none of them from sums at once.
-    let four = part(
-        &counted(4, Network::Adder, AdderForm::Difference),
-        Part::Requantize,
-    );
-    assert_eq!(four.multiplications, 4 * (direct + maps));
-    // As a CNN a map has one scale: the shortcuts read the codes of the first layers.
-    let cnn = part(
-        &counted(1, Network::Cnn, AdderForm::Difference),
-        Part::Requantize,
-    );
-    assert_eq!(cnn.multiplications, maps - a - b);
+    // As a CNN, too.
+    let cnn = counted(1, Network::Cnn, AdderForm::Difference);
+    assert_eq!(part(&cnn, Part::Requantize), requantize);
+    // Four scales: four times the codes of every layer, none of them from sums at once; three of the
+    // shortcuts' scales are their own.
+    let four = counted(4, Network::Adder, AdderForm::Difference);
+    let four = part(&four, Part::Requantize).multiplications;
+    assert_eq!(four, 4 * (direct + maps) + 3 * (a + b));
+    // Where every layer has a scale of its own, so have the shortcuts.
+    let names = graph
+        .adder_nodes()
+        .map(|(_, node, _)| node.name().to_owned());
+    let bits = names.map(|name| (name, [4, 4])).collect();
+    let own = Precision::per_layer(&graph, &bits, 1).unwrap();
+    let own = count(&graph, &own, Network::Adder, AdderForm::Difference).unwrap();
+    assert_eq!(part(&own, Part::Requantize).multiplications, maps + a + b);
     // ReLU behind the stem and every block; additions in nine blocks; means of 64 places.
     assert_eq!(part(&one, Part::Relu).comparisons, a + direct);
     assert_eq!(part(&one, Part::Residual).additions, direct);

@@ -3,6 +3,8 @@
 mod analyze;
 mod args;
 mod bench;
+mod chart;
+mod cost;
 mod download;
 mod engine;
 mod eval;
