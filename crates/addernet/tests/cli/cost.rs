@@ -130,8 +130,9 @@ fn energies_of_ones_own() {
     let (own, published) = (costs(file), costs("horowitz-2014"));
     assert_eq!(own["energy_model"]["name"], "chip");
     let of = |cost: &Value, network: &str| energy(&cost["precisions"][1][network], "arithmetic");
-    assert!(of(&own, "cnn") > 1.5 * of(&published, "cnn"));
-    assert!(of(&own, "adder") < 1.5 * of(&published, "adder"));
+    // Both have multiplications, the CNN more.
+    let ratio = |network| of(&own, network) / of(&published, network);
+    assert!(ratio("cnn") > ratio("adder") && ratio("adder") > 1.0);
     let exact = costs("horowitz-2014-exact");
     assert!(of(&exact, "adder") > of(&published, "adder"));
 

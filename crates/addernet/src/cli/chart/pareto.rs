@@ -24,7 +24,7 @@ pub(crate) struct Choice {
     pub(crate) share: f64,
 }
 
-const LEFT: f64 = 50.0;
+const LEFT: f64 = 60.0;
 const RIGHT: f64 = WIDTH - 12.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 236.0;
@@ -44,7 +44,7 @@ pub(crate) fn pareto(
     let most = points().fold(0.0, |most: f64, p| most.max(p.microjoules));
     let highest = points().fold(float, |high, p| high.max(p.share));
     let legend = BOTTOM + 46.0;
-    let mut svg = Svg::new(legend + LINE * methods.len() as f64, label);
+    let mut svg = Svg::new(legend + LINE * (methods.len() as f64 + 1.0), label);
     let x = Scale {
         values: [0.0, if most > 0.0 { 1.06 * most } else { 1.0 }],
         places: [LEFT, RIGHT],
@@ -103,8 +103,10 @@ pub(crate) fn pareto(
     let centre = (LEFT + RIGHT) / 2.0;
     svg.text("title", [centre, BOTTOM + 31.0], Anchor::Middle, unit);
     svg.vertical_text((TOP + BOTTOM) / 2.0, "top-1 accuracy");
+    let note = "numbers are bits; dashed: the best accuracy up to an energy";
+    svg.text("tick", [LEFT, legend + 4.0], Anchor::Start, note);
     for (i, method) in methods.iter().enumerate() {
-        let y = legend + LINE * i as f64 + 6.0;
+        let y = legend + LINE * (i as f64 + 1.0) + 6.0;
         svg.dot(&format!("dot c{}", method.colour), [LEFT, y - 4.0]);
         svg.text("label", [LEFT + 8.0, y], Anchor::Start, &method.name);
     }

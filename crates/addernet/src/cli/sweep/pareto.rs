@@ -49,7 +49,7 @@ pub(crate) fn chart(table: &SweepTable) -> Option<String> {
         .fold(float, f64::min);
     Some(pareto(
         "Accuracy against energy",
-        "arithmetic energy per image (µJ); numbers are bits",
+        "energy of all operations per image (µJ)",
         &methods,
         float,
         lowest,
