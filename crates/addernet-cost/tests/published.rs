@@ -3,7 +3,7 @@
 //! A layer has (output height · width · channels) sums of (input channels · kernel height · width) terms.
 //! Stride, padding and the ImageNet networks' 224x224 images are as published; every padded tap counts.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use addernet_cost::{
     AdderForm, Counts, EnergyModel, Network, NetworkWork, Part, Precision, compare, count,

@@ -103,7 +103,7 @@ pub(crate) fn pareto(
     let centre = (LEFT + RIGHT) / 2.0;
     svg.text("title", [centre, BOTTOM + 31.0], Anchor::Middle, unit);
     svg.vertical_text((TOP + BOTTOM) / 2.0, "top-1 accuracy");
-    let note = "numbers are bits; dashed: the best accuracy up to an energy";
+    let note = "numbers: bits; dashed: the best up to an energy";
     svg.text("tick", [LEFT, legend + 4.0], Anchor::Start, note);
     for (i, method) in methods.iter().enumerate() {
         let y = legend + LINE * (i as f64 + 1.0) + 6.0;
