@@ -56,17 +56,12 @@ fn quantized(method: &dyn Method) -> QuantizedModel {
         images: 1,
         outlier_quantile: 1.0,
     };
-    let provenance = Provenance {
-        method: "test".to_owned(),
-        weight_bits: 4,
-        activation_bits: 4,
-        groups: 4,
-        weight_clamp: true,
-        outlier_quantile: 1.0,
-        calibration_images: 1,
-        bn_images: 0,
-        seed: 0,
-    };
+    // As a model file has it: what was not recorded is left out.
+    let provenance: Provenance = serde_json::from_value(serde_json::json!({
+        "method": "test", "weight_bits": 4, "activation_bits": 4, "groups": 4, "weight_clamp": true,
+        "outlier_quantile": 1.0, "calibration_images": 1, "bn_images": 0, "seed": 0,
+    }))
+    .unwrap();
     QuantizedModel::quantize(&model, &observations, method, provenance).unwrap()
 }
 
