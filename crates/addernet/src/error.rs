@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use addernet_cost::CostError;
 use addernet_data::{DataError, DatasetKind};
 use addernet_engine::EngineError;
 use addernet_graph::GraphError;
@@ -25,6 +26,9 @@ pub enum Error {
     /// The integer engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Operations, memory and energy.
+    #[error(transparent)]
+    Cost(#[from] CostError),
     /// The L1 operator.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -10,10 +10,11 @@
 //! - [`predict`](predict()) classifies image files; [`Engine`] runs a quantized model on integers alone;
 //! - [`inspect`](inspect()) reports on every adder layer, [`analyze`](analyze()) on its distributions and
 //!   on what quantizing it alone costs;
+//! - [`cost`](cost()) counts operations, bytes and energy per image, beside the same network as a CNN;
 //! - [`SweepContext`] quantizes a model in many ways and evaluates each, [`SweepTable`] sums it up.
 //!
 //! The command `addernet` is these functions behind flags. What they are made of is in
-//! [`kernels`], [`graph`], [`data`], [`quant`] and [`engine`].
+//! [`kernels`], [`graph`], [`data`], [`quant`], [`engine`] and [`cost_model`].
 //!
 //! ```no_run
 //! use addernet::{AnyModel, DatasetKind, Executor, Images, ImportOptions, Split, evaluate};
@@ -30,6 +31,7 @@
 
 mod analyze;
 mod any_model;
+mod cost;
 mod error;
 mod evaluate;
 mod images;
@@ -43,12 +45,14 @@ mod sweep;
 #[path = "../tests/cli/model.rs"]
 mod testing;
 
+pub use addernet_cost as cost_model;
 pub use addernet_data as data;
 pub use addernet_engine as engine;
 pub use addernet_graph as graph;
 pub use addernet_kernels as kernels;
 pub use addernet_quant as quant;
 
+pub use addernet_cost::{AdderForm, Comparison, Energy, EnergyModel, LayerEnergies, Precision};
 pub use addernet_data::{Dataset, DatasetKind, Split};
 pub use addernet_engine::{Engine, Logits};
 pub use addernet_graph::import::ImportOptions;
@@ -63,6 +67,7 @@ pub use analyze::{
     Analysis, AnalyzeOptions, Axis, CodeHistogram, Distribution, SensitivityReport, analyze,
 };
 pub use any_model::AnyModel;
+pub use cost::{CostOptions, CostReport, cost};
 pub use error::Error;
 pub use evaluate::{Accuracy, Classifier, Evaluation, evaluate};
 pub use images::Images;
@@ -77,6 +82,6 @@ pub use quantize::{
     CALIBRATION_BATCH, MethodSettings, Quantization, QuantizeOptions, observe, quantize,
 };
 pub use sweep::{
-    CellAccuracy, CellResult, Figures, Spread, SweepCell, SweepContext, SweepEngine, SweepRow,
-    SweepTable, method_settings,
+    CellAccuracy, CellResult, Figures, RowCost, Spread, SweepCell, SweepContext, SweepEngine,
+    SweepRow, SweepTable, method_settings,
 };

@@ -1,23 +1,29 @@
 //! `addernet inspect`.
 
 use addernet::{
-    AccumulatorReport, AnyModel, DatasetKind, HeadroomReport, LayerReport, ModelReport, Split,
-    WeightShares, inspect, observe,
+    AccumulatorReport, AnyModel, CostReport, DatasetKind, HeadroomReport, LayerReport, ModelReport,
+    Split, WeightShares, inspect, observe,
 };
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
 use super::args::{DataPlace, ModelArgs, RunArgs, count, dataset};
+use super::cost::{self, CostArgs};
 use super::progress::Bars;
 use super::table::table;
 use super::{output, usage_error};
 
 const EXAMPLES: &str = "\
 Examples:
-  addernet inspect resnet20.pth
-  addernet inspect resnet20.pth --dataset cifar10 --data-dir data
-  addernet inspect q4.safetensors --json";
+  Shapes, weights, and which of them lie outside the activations' range:
+    addernet inspect resnet20.pth --dataset cifar10 --data-dir data
+  A quantized model, for a program:
+    addernet inspect q4.safetensors --json
+  Operations, memory and energy per image at several widths, beside the same network as a CNN:
+    addernet inspect resnet20.pth --cost --cost-bits 8,4,2
+  The same with energies of your own, and four groups of different scales:
+    addernet inspect resnet20.pth --cost --energy-model my-chip.toml --cost-groups 4";
 
 const HINT: &str = "\
 Activation ranges need images: add --dataset NAME --data-dir DIR to see which weights are outside.";
@@ -27,7 +33,8 @@ Activation ranges need images: add --dataset NAME --data-dir DIR to see which we
 /// Per layer: shapes, number of weights and of terms |x − w|, weight range. With training images
 /// (--dataset), also the range of the input activations, the shares of weights below, inside and above
 /// it, and the bias that the exact clamp to it would add. Quantized models carry these ranges, and show
-/// groups, scales, bias, and the share of weights at the ends of their codes' range.
+/// groups, scales, bias, and the share of weights at the ends of their codes' range. With --cost, also
+/// operations by kind, bytes stored and moved, and energy per image, beside the same network as a CNN.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct InspectArgs {
@@ -46,6 +53,9 @@ pub(crate) struct InspectArgs {
     calibration: Option<usize>,
 
     #[command(flatten)]
+    cost: CostArgs,
+
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -56,14 +66,20 @@ struct Report {
     file_bytes: u64,
     #[serde(flatten)]
     report: ModelReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<CostReport>,
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     if args.dataset.is_none() && (args.place.data_dir.is_some() || args.place.resize.is_some()) {
         usage_error("inspect", "--data-dir and --resize need --dataset NAME");
     }
+    if args.cost.lacks_cost() {
+        usage_error("inspect", "--energy-model needs --cost");
+    }
     let runtime = args.run.start()?;
     let model = args.model.open()?;
+    let cost = args.cost.report(&model)?;
     let observations = match (&model, args.dataset) {
         (_, None) => None,
         (AnyModel::Quantized(_), Some(_)) => bail!(
@@ -90,11 +106,15 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         model: args.model.model.display().to_string(),
         file_bytes: std::fs::metadata(&args.model.model)?.len(),
         report: inspect(&model, observations.as_ref())?,
+        cost,
     };
     if args.run.json {
         return output::json(&report);
     }
     output::text(&report.to_string())?;
+    if let Some(cost) = &report.cost {
+        return output::text(&format!("\n{}", cost::tables(cost)));
+    }
     if report.report.weight_shares.is_none() {
         output::text(&format!("\n{HINT}"))?;
     }

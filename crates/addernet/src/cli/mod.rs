@@ -3,6 +3,8 @@
 mod analyze;
 mod args;
 mod bench;
+mod chart;
+mod cost;
 mod download;
 mod engine;
 mod eval;
@@ -29,7 +31,7 @@ Examples:
     -o q4.safetensors
   addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
   addernet predict q4.safetensors photo.png
-  addernet inspect q4.safetensors
+  addernet inspect q4.safetensors --cost
   addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 8,6,4 --out sweep
   addernet analyze resnet20.pth --dataset cifar10 --data-dir data -o report.html
 

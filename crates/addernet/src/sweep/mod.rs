@@ -5,6 +5,7 @@ mod table;
 
 use std::time::Instant;
 
+use addernet_cost::Precision;
 use addernet_engine::Engine;
 use addernet_graph::Model;
 use addernet_kernels::{AdderKernelF32, AdderKernelU8};
@@ -12,7 +13,7 @@ use addernet_quant::{MethodKind, Provenance, QuantizedModel, Simulator, group_ke
 use serde::{Deserialize, Serialize};
 
 pub use settings::method_settings;
-pub use table::{Figures, Spread, SweepEngine, SweepRow, SweepTable};
+pub use table::{Figures, RowCost, Spread, SweepEngine, SweepRow, SweepTable};
 
 use crate::error::Error;
 use crate::evaluate::{Accuracy, evaluate};
@@ -106,6 +107,9 @@ impl SweepCell {
 pub struct CellResult {
     /// How the model was made.
     pub provenance: Provenance,
+    /// What numbers the model is made of, which its cost depends on; absent in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// With the float model's BN statistics.
     pub without_bn_reestimation: CellAccuracy,
     /// With re-estimated ones; absent if they were not asked for.
@@ -168,6 +172,7 @@ impl SweepContext<'_> {
         let quantized = made.result().clone();
         let result = CellResult {
             provenance: quantized.provenance().clone(),
+            precision: Some(Precision::of(&quantized)),
             without_bn_reestimation,
             with_bn_reestimation,
             quantize_seconds,

@@ -2,16 +2,27 @@
 
 use std::fmt::Write;
 
+use addernet_cost::{AdderForm, Energy, EnergyModel, NetworkCost, Precision, compare};
+use addernet_graph::Graph;
+use addernet_quant::MethodKind;
 use serde::{Deserialize, Serialize};
 
-use super::{CellAccuracy, CellResult};
+use super::{CellAccuracy, CellResult, method_settings};
+use crate::error::Error;
 use crate::evaluate::Accuracy;
+use crate::quantize::QuantizeOptions;
 
 /// All results of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SweepTable {
     /// The float model on the same images.
     pub float: Accuracy,
+    /// Name of the energy model of all costs; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_model: Option<String>,
+    /// What the float model costs per image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub float_cost: Option<RowCost>,
     /// One row per method, bits and groups, in the order of the results.
     pub rows: Vec<SweepRow>,
 }
@@ -29,8 +40,63 @@ pub struct SweepRow {
     pub groups: usize,
     /// Mean time per seed, quantization and evaluation together.
     pub seconds: f64,
+    /// What a model costs per image, mean over the seeds; absent if a result does not say what it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<RowCost>,
     /// Figures per engine, with and without BN re-estimation.
     pub figures: Vec<Figures>,
+}
+
+/// Energy per image, in pJ.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowCost {
+    /// Of all operations.
+    pub arithmetic: Energy,
+    /// Of operations and memory traffic.
+    pub total: Energy,
+    /// Of all operations of the same network as a CNN at the same bits.
+    pub cnn_arithmetic: Energy,
+    /// Of its operations and memory traffic.
+    pub cnn_total: Energy,
+}
+
+impl RowCost {
+    fn of(graph: &Graph, precision: &Precision, model: &EnergyModel) -> Result<Self, Error> {
+        let cost = compare(graph, precision, model, AdderForm::default())?;
+        let energies = |network: &NetworkCost| (network.energy.arithmetic, network.energy.total);
+        let ((arithmetic, total), (cnn_arithmetic, cnn_total)) =
+            (energies(&cost.adder), energies(&cost.cnn));
+        Ok(Self {
+            arithmetic,
+            total,
+            cnn_arithmetic,
+            cnn_total,
+        })
+    }
+
+    /// All of it in µJ, in the order of the fields.
+    pub fn microjoules(&self) -> [f64; 4] {
+        [
+            self.arithmetic,
+            self.total,
+            self.cnn_arithmetic,
+            self.cnn_total,
+        ]
+        .map(Energy::microjoules)
+    }
+
+    fn mean(costs: &[RowCost]) -> Option<Self> {
+        let mean = |of: fn(&RowCost) -> Energy| {
+            let sum: Energy = costs.iter().map(of).sum();
+            Energy::from_picojoules(sum.picojoules() / costs.len() as f64)
+        };
+        (!costs.is_empty()).then(|| Self {
+            arithmetic: mean(|cost| cost.arithmetic),
+            total: mean(|cost| cost.total),
+            cnn_arithmetic: mean(|cost| cost.cnn_arithmetic),
+            cnn_total: mean(|cost| cost.cnn_total),
+        })
+    }
 }
 
 /// What runs the network.
@@ -103,10 +169,6 @@ const COLUMNS: [(SweepEngine, bool); 4] = [
 impl SweepTable {
     /// Gathers results, whose seeds are put together where all else is the same.
     pub fn of(float: Accuracy, results: &[CellResult]) -> Self {
-        let key = |result: &CellResult| {
-            let p = &result.provenance;
-            (p.method.clone(), p.weight_bits, p.activation_bits, p.groups)
-        };
         let mut keys = Vec::new();
         for result in results {
             if !keys.contains(&key(result)) {
@@ -125,6 +187,7 @@ impl SweepTable {
                 activation_bits,
                 groups,
                 seconds: Spread::of(seconds).mean,
+                cost: None,
                 figures: COLUMNS
                     .iter()
                     .filter_map(|&(engine, bn)| figures(&seeds, engine, bn))
@@ -133,8 +196,42 @@ impl SweepTable {
         });
         Self {
             float,
+            energy_model: None,
+            float_cost: None,
             rows: rows.collect(),
         }
+    }
+
+    /// The same table with the energy of each row's models, which are `results` of quantizing a model of `graph`.
+    ///
+    /// # Errors
+    /// If a result's precision does not fit the graph.
+    pub fn with_costs(
+        mut self,
+        graph: &Graph,
+        results: &[CellResult],
+        model: &EnergyModel,
+    ) -> Result<Self, Error> {
+        for row in &mut self.rows {
+            let wanted = (
+                row.method.clone(),
+                row.weight_bits,
+                row.activation_bits,
+                row.groups,
+            );
+            let seeds = results.iter().filter(|result| key(result) == wanted);
+            let costs: Option<Vec<RowCost>> = seeds
+                .map(|result| {
+                    let precision = result.precision.as_ref()?;
+                    Some(RowCost::of(graph, precision, model))
+                })
+                .collect::<Option<Result<_, _>>>()
+                .transpose()?;
+            row.cost = costs.as_deref().and_then(RowCost::mean);
+        }
+        self.float_cost = Some(RowCost::of(graph, &Precision::Float, model)?);
+        self.energy_model = Some(model.name().to_owned());
+        Ok(self)
     }
 
     /// The table in Markdown: top-1 in percent, with the smallest and largest of several seeds.
@@ -143,7 +240,8 @@ impl SweepTable {
             "Top-1 in percent on {} images, mean over seeds (smallest to largest). The float model has \
              {:.2}.\n\n\
              | method | bits | groups | seeds | simulated | integer | simulated, BN kept | integer, BN kept \
-             | seconds |\n|---|---|---|---|---|---|---|---|---|\n",
+             | seconds | arithmetic µJ | total µJ | CNN arithmetic µJ | CNN total µJ |\n\
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             self.float.images,
             100.0 * self.float.top1,
         );
@@ -165,7 +263,20 @@ impl SweepTable {
                 };
                 let _ = write!(text, " {cell} |");
             }
-            let _ = writeln!(text, " {seconds:.1} |");
+            let _ = write!(text, " {seconds:.1} |");
+            for cell in energies(row.cost.as_ref()) {
+                let _ = write!(text, " {cell} |");
+            }
+            text.push('\n');
+        }
+        if let (Some(model), Some(float)) = (&self.energy_model, &self.float_cost) {
+            let [arithmetic, total, cnn_arithmetic, cnn_total] = energies(Some(float));
+            let _ = write!(
+                text,
+                "\nEnergies per image with {model}: all operations, and with memory traffic; beside them the same \
+                 network as a CNN at the same bits. In floating point: {arithmetic} and {total} µJ, as a CNN \
+                 {cnn_arithmetic} and {cnn_total} µJ.\n"
+            );
         }
         text
     }
@@ -175,7 +286,8 @@ impl SweepTable {
     pub fn csv(&self) -> String {
         let mut text = String::from(
             "method,weight_bits,activation_bits,groups,engine,bn_reestimated,seeds,top1_mean,top1_min,\
-             top1_max,top5_mean,top5_min,top5_max,loss_mean,loss_min,loss_max\n",
+             top1_max,top5_mean,top5_min,top5_max,loss_mean,loss_min,loss_max,arithmetic_uj,total_uj,\
+             cnn_arithmetic_uj,cnn_total_uj\n",
         );
         for row in &self.rows {
             for figures in &row.figures {
@@ -193,6 +305,13 @@ impl SweepTable {
                 for Spread { mean, min, max } in [figures.top1, figures.top5, figures.loss] {
                     let _ = write!(text, ",{mean:.6},{min:.6},{max:.6}");
                 }
+                match &row.cost {
+                    Some(cost) => cost
+                        .microjoules()
+                        .iter()
+                        .for_each(|energy| text += &format!(",{energy:.6}")),
+                    None => text += ",,,,",
+                }
                 text.push('\n');
             }
         }
@@ -209,11 +328,46 @@ impl SweepRow {
         }
     }
 
+    /// The figures of the method's own recipe: with re-estimated BN statistics unless the method adapts BN itself, on
+    /// integers if the engine runs all models. Without such figures, those that there are.
+    pub fn recommended(&self) -> Option<&Figures> {
+        let recipe = self.method.parse::<MethodKind>().map(|method| {
+            let settings = method_settings(method, self.weight_bits, self.groups);
+            QuantizeOptions::new(settings).bn_images > 0
+        });
+        let bn = recipe.unwrap_or(true);
+        let seeds = self.figures.iter().map(|f| f.seeds).max().unwrap_or(0);
+        let columns = [
+            (SweepEngine::Integer, bn),
+            (SweepEngine::Simulated, bn),
+            (SweepEngine::Integer, !bn),
+            (SweepEngine::Simulated, !bn),
+        ];
+        let mut found = columns
+            .into_iter()
+            .filter_map(|(e, bn)| self.figures(e, bn));
+        found.find(|figures| figures.seeds == seeds)
+    }
+
     /// The figures of one column, if there are any.
     pub fn figures(&self, engine: SweepEngine, bn_reestimated: bool) -> Option<&Figures> {
         self.figures
             .iter()
             .find(|f| f.engine == engine && f.bn_reestimated == bn_reestimated)
+    }
+}
+
+/// What a row's results have in common.
+fn key(result: &CellResult) -> (String, u8, u8, usize) {
+    let p = &result.provenance;
+    (p.method.clone(), p.weight_bits, p.activation_bits, p.groups)
+}
+
+/// Energies in µJ, or dashes.
+fn energies(cost: Option<&RowCost>) -> [String; 4] {
+    match cost {
+        Some(cost) => cost.microjoules().map(|energy| format!("{energy:.3}")),
+        None => [(); 4].map(|()| "–".to_owned()),
     }
 }
 

@@ -91,6 +91,9 @@ fn a_float_model_with_images_and_a_sweep() {
         "top-1 accuracy",
         "share of values",
         "S = ",
+        "Cost per image",
+        "Accuracy against energy",
+        "share of the CNN's energy (%)",
     ] {
         assert!(page.contains(text), "{text}");
     }

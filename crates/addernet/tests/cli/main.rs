@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod cifar10;
 mod common;
+mod cost;
 mod eval;
 mod inspect;
 #[cfg(unix)]

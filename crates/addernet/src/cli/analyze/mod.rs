@@ -1,20 +1,21 @@
 //! `addernet analyze`.
 
-mod chart;
+mod costs;
 mod page;
 
 use std::path::{Path, PathBuf};
 
 use addernet::{
-    Accuracy, Analysis, AnalyzeOptions, AnyModel, DatasetKind, Executor, Images, ImportOptions,
-    MethodKind, Model, QuantizeOptions, Simulator, Split, SweepTable, analyze, evaluate, kernels,
-    method_settings,
+    Accuracy, Analysis, AnalyzeOptions, AnyModel, CostOptions, CostReport, DatasetKind, Executor,
+    Images, ImportOptions, MethodKind, Model, QuantizeOptions, Simulator, Split, SweepTable,
+    analyze, cost, evaluate, kernels, method_settings,
 };
 use anyhow::{Context, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::args::{self, DataPlace, ModelArgs, RunArgs, Runtime, count, dataset};
+use super::cost::EnergyArgs;
 use super::progress::Bars;
 use super::{hash, output, usage_error};
 
@@ -30,7 +31,8 @@ Examples:
 
 /// Write a page about a model: distributions, errors and sensitivities per layer
 ///
-/// The page opens from its file, without a network. It shows each adder layer's weights, input
+/// The page opens from its file, without a network. It shows what an image costs in operations, memory and
+/// energy, beside the same network as a CNN, each adder layer's weights, input
 /// activations and codes, the signal-to-noise ratio when only this layer is quantized, what that does to
 /// the logits and the accuracy, and a sweep's results as charts. Images are training images, but for
 /// --evaluate.
@@ -88,6 +90,9 @@ pub(crate) struct AnalyzeArgs {
     output: PathBuf,
 
     #[command(flatten)]
+    energy: EnergyArgs,
+
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -108,6 +113,7 @@ struct Report {
     accuracy: Option<Evaluated>,
     #[serde(flatten)]
     analysis: Analysis,
+    cost: CostReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     sweep: Option<SweepTable>,
 }
@@ -123,6 +129,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
     if args.dataset.is_none() && (args.place.data_dir.is_some() || args.place.resize.is_some()) {
         usage_error("analyze", "--data-dir and --resize need --dataset NAME");
     }
+    let energy_model = args.energy.open()?;
     let runtime = args.run.start()?;
     output::check_destination(&args.output)?;
     for input in [Some(&args.model.model), args.reference.as_ref()] {
@@ -146,6 +153,16 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
         None => (None, None),
     };
     let options = args.options();
+    let cost = cost(
+        &model,
+        &CostOptions {
+            bits: match &model {
+                AnyModel::Float(_) => args.supposed_bits(),
+                AnyModel::Quantized(_) => Vec::new(),
+            },
+            ..CostOptions::new(energy_model)
+        },
+    )?;
     let analysis = analyze(
         &model,
         reference.as_ref(),
@@ -172,6 +189,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
         },
         accuracy,
         analysis,
+        cost,
         sweep,
     };
     output::write(&args.output, page::render(&report)?.as_bytes())?;
@@ -225,6 +243,14 @@ impl AnalyzeArgs {
                 ..published
             },
             images: self.images.unwrap_or(512),
+        }
+    }
+
+    /// Bits at which the cost of a float model is told besides its own.
+    fn supposed_bits(&self) -> Vec<u8> {
+        match self.bits.unwrap_or(4) {
+            8 => vec![8],
+            bits => vec![8, bits],
         }
     }
 

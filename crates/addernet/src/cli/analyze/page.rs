@@ -2,13 +2,15 @@
 
 use addernet::quant::{Effect, LayerSensitivity, Provenance};
 use addernet::{
-    Distribution, LayerReport, SensitivityReport, SweepEngine, SweepTable, WeightShares,
+    Distribution, Energy, LayerReport, SensitivityReport, SweepEngine, SweepTable, WeightShares,
 };
 use askama::Template;
 
+use super::super::chart::{self, Point, Series, number};
 use super::super::output::{percent, thousands};
+use super::super::sweep::pareto;
 use super::Report;
-use super::chart::{self, Point, Series, number};
+use super::costs::{Costs, costs};
 
 #[derive(Template)]
 #[template(path = "analysis.html")]
@@ -20,6 +22,7 @@ struct Page {
     images: String,
     linear: bool,
     sensitivity: Option<Sensitivities>,
+    costs: Costs,
     sweep: Option<Sweep>,
     data: String,
 }
@@ -51,10 +54,10 @@ struct Sensitivities {
     rows: Vec<Vec<String>>,
 }
 
-struct Chart {
-    title: &'static str,
-    note: String,
-    svg: String,
+pub(super) struct Chart {
+    pub(super) title: &'static str,
+    pub(super) note: String,
+    pub(super) svg: String,
 }
 
 struct Sweep {
@@ -81,6 +84,7 @@ pub(super) fn render(report: &Report) -> anyhow::Result<String> {
         images: thousands(report.images as u64),
         linear: analysis.distributions.iter().any(|d| d.axis.unit.is_none()),
         sensitivity: analysis.sensitivity.as_ref().map(sensitivities),
+        costs: costs(&report.cost),
         sweep: report.sweep.as_ref().map(sweep),
         // Nothing in the data can end the element that holds it.
         data: serde_json::to_string(report)?.replace('<', "\\u003c"),
@@ -361,9 +365,21 @@ fn sweep(table: &SweepTable) -> Sweep {
             });
         }
     }
+    let mut charts = sweep_charts(table, &columns, &series);
+    if let Some(svg) = pareto::chart(table) {
+        let model = table.energy_model.as_deref().unwrap_or_default();
+        charts.push(Chart {
+            title: "Accuracy against energy",
+            note: format!(
+                "All operations per image, priced with {model}; accuracy with each method's own treatment of BN, on \
+                 integers where possible."
+            ),
+            svg,
+        });
+    }
     Sweep {
         images: thousands(table.float.images as u64),
-        charts: sweep_charts(table, &columns, &series),
+        charts,
         legend,
         rows: sweep_rows(table),
     }
@@ -410,10 +426,14 @@ fn sweep_rows(table: &SweepTable) -> Vec<Vec<String>> {
         Some(figures) => percent(figures.top1.mean),
         None => "–".to_owned(),
     };
+    let energy = |cost: Option<&addernet::RowCost>, of: fn(&addernet::RowCost) -> Energy| {
+        cost.map_or("–".to_owned(), |cost| of(cost).to_string())
+    };
     table
         .rows
         .iter()
         .map(|row| {
+            let cost = row.cost.as_ref();
             vec![
                 row.method.clone(),
                 row.bits(),
@@ -422,6 +442,10 @@ fn sweep_rows(table: &SweepTable) -> Vec<Vec<String>> {
                 cell(row, SweepEngine::Integer, true),
                 cell(row, SweepEngine::Simulated, false),
                 cell(row, SweepEngine::Integer, false),
+                energy(cost, |cost| cost.arithmetic),
+                energy(cost, |cost| cost.total),
+                energy(cost, |cost| cost.cnn_arithmetic),
+                energy(cost, |cost| cost.cnn_total),
             ]
         })
         .collect()

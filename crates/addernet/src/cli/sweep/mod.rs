@@ -1,5 +1,6 @@
 //! `addernet sweep`.
 
+pub(super) mod pareto;
 mod progress;
 mod store;
 
@@ -18,6 +19,8 @@ use serde::Serialize;
 use self::progress::SweepBars;
 use self::store::{Found, Store};
 use super::args::{self, DataArgs, ModelArgs, RunArgs, count, split};
+use super::chart;
+use super::cost::EnergyArgs;
 use super::{hash, output};
 
 const EXAMPLES: &str = "\
@@ -27,15 +30,19 @@ Examples:
       --methods redistribution,shared-scale --bits 8,6,4 --out results
   How much the number of groups matters, chosen on training images:
     addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 4 --groups 1,2,4,8 \\
-      --seeds 0,1,2 --evaluate-on train --limit 5000 --out groups";
+      --seeds 0,1,2 --evaluate-on train --limit 5000 --out groups
+  Accuracy against energy (out/pareto.svg), with energies of your own:
+    addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 8,6,4,3 \\
+      --methods reconstruction,redistribution --energy-model my-chip.toml --out out";
 
 /// Quantize a float model in many ways and compare their accuracy
 ///
 /// Runs every combination of methods, bits, groups and seeds. Each result is one file in OUT/runs, written
 /// as soon as it is there: the same command goes on where a killed one stopped, and does again what was
 /// done with another model or other options. At the end OUT/table.md, table.csv and table.json hold the
-/// mean over the seeds with its spread. Use --evaluate-on train to choose settings: the test split is for
-/// the final figure.
+/// mean over the seeds with its spread, and the energy per image beside that of the same network as a CNN;
+/// OUT/pareto.svg shows accuracy against energy. Use --evaluate-on train to choose settings: the test split
+/// is for the final figure.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SweepArgs {
@@ -99,6 +106,9 @@ pub(crate) struct SweepArgs {
     bn_images: usize,
 
     #[command(flatten)]
+    energy: EnergyArgs,
+
+    #[command(flatten)]
     run: RunArgs,
 }
 
@@ -144,6 +154,7 @@ struct Report<'a> {
 
 pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
     let start = Instant::now();
+    let energy_model = args.energy.open()?;
     let runtime = args.run.start()?;
     let model = args.model.open()?;
     let AnyModel::Float(float) = &model else {
@@ -201,7 +212,7 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
 
     let bars = SweepBars::new(computed);
     let float_key = key(None);
-    let float = match known(store.find::<Accuracy>("float", &float_key)?) {
+    let float_accuracy = match known(store.find::<Accuracy>("float", &float_key)?) {
         Some(accuracy) => accuracy,
         None => {
             let executor = Executor::new(float, runtime.kernel)?;
@@ -228,11 +239,18 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
     }
     bars.finish();
 
-    let table = SweepTable::of(float, &results);
+    let table = SweepTable::of(float_accuracy, &results).with_costs(
+        float.graph(),
+        &results,
+        &energy_model,
+    )?;
     let markdown = table.markdown();
     let json = serde_json::to_string_pretty(&table)? + "\n";
     for (extension, text) in [("md", &markdown), ("csv", &table.csv()), ("json", &json)] {
         output::write(&store.table(extension), text.as_bytes())?;
+    }
+    if let Some(chart) = pareto::chart(&table) {
+        output::write(&store.pareto(), chart::standalone(&chart).as_bytes())?;
     }
     if !args.run.json {
         return output::text(markdown.trim_end());

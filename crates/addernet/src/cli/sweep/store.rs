@@ -69,6 +69,11 @@ impl Store {
         self.folder.join("table").with_extension(extension)
     }
 
+    /// Where the chart of accuracy against energy goes.
+    pub(super) fn pareto(&self) -> PathBuf {
+        self.folder.join("pareto.svg")
+    }
+
     /// Where a cell's model goes.
     pub(super) fn model(&self, name: &str) -> PathBuf {
         self.models.join(format!("{name}.safetensors"))

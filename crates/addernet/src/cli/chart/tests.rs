@@ -42,3 +42,41 @@ fn charts_of_nothing_are_charts() {
         assert!(!chart.contains("NaN") && !chart.contains("inf"), "{chart}");
     }
 }
+
+fn method(points: &[(&str, f64, f64)]) -> Method {
+    let choice = |&(bits, microjoules, share): &(&str, f64, f64)| Choice {
+        bits: bits.to_owned(),
+        microjoules,
+        share,
+    };
+    Method {
+        colour: 1,
+        name: "a & b".to_owned(),
+        choices: points.iter().map(choice).collect(),
+    }
+}
+
+#[test]
+fn the_front_leaves_out_what_is_beaten() {
+    let points = [
+        ("8", 2.0, 0.9),
+        ("6", 1.5, 0.91),
+        ("4", 1.0, 0.88),
+        ("2", 0.5, 0.1),
+    ];
+    let chart = pareto("x", "µJ", &[method(&points)], 0.92, 0.85);
+    let front = chart.split_once("class=\"front\" d=\"").unwrap().1;
+    let front = front.split_once('"').unwrap().0;
+    // From 4 bits up to 6; 8 bits cost more and give less; 2 bits are off the chart.
+    assert_eq!(front.matches('V').count(), 1, "{front}");
+    assert_eq!(chart.matches("<circle").count(), 3 + 1);
+    assert!(
+        chart.contains("2 (10 %)") && chart.contains("a &amp; b"),
+        "{chart}"
+    );
+    let file = standalone(&chart);
+    assert!(file.starts_with("<svg ") && file.ends_with("</svg>\n"));
+    assert!(file.contains("xmlns=") && file.contains("width=\"720\" height=\""));
+    let empty = pareto("x", "µJ", &[], 0.9, 0.9);
+    assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");
+}

@@ -1,0 +1,146 @@
+//! Accuracy against energy: a point per way to quantize, and the front that no other point beats.
+
+use std::fmt::Write;
+
+use super::{Anchor, Scale, Svg, WIDTH, number};
+
+/// The points of one method.
+pub(crate) struct Method {
+    /// Number of its colour.
+    pub(crate) colour: usize,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its points.
+    pub(crate) choices: Vec<Choice>,
+}
+
+/// One way to quantize.
+pub(crate) struct Choice {
+    /// Bits, as they are written beside the point.
+    pub(crate) bits: String,
+    /// Energy per image in µJ.
+    pub(crate) microjoules: f64,
+    /// Accuracy, 0 to 1.
+    pub(crate) share: f64,
+}
+
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = WIDTH - 12.0;
+const TOP: f64 = 14.0;
+const BOTTOM: f64 = 236.0;
+/// Height of a line of the legend.
+const LINE: f64 = 16.0;
+
+/// Points of all methods against energy, the float model's accuracy as a reference, accuracies from `lowest` on.
+/// What lies below stands at the lower edge with an arrow. The legend is part of the chart.
+pub(crate) fn pareto(
+    label: &str,
+    unit: &str,
+    methods: &[Method],
+    float: f64,
+    lowest: f64,
+) -> String {
+    let points = || methods.iter().flat_map(|m| &m.choices);
+    let most = points().fold(0.0, |most: f64, p| most.max(p.microjoules));
+    let highest = points().fold(float, |high, p| high.max(p.share));
+    let legend = BOTTOM + 46.0;
+    let mut svg = Svg::new(legend + LINE * (methods.len() as f64 + 1.0), label);
+    let x = Scale {
+        values: [0.0, if most > 0.0 { 1.06 * most } else { 1.0 }],
+        places: [LEFT, RIGHT],
+    };
+    let margin = (0.06 * (highest - lowest)).max(1e-4);
+    let y = Scale {
+        values: [100.0 * (lowest - margin), 100.0 * (highest + margin)],
+        places: [BOTTOM, TOP],
+    };
+    for tick in y.ticks(6.0) {
+        let place = y.place(tick);
+        svg.line("grid", [LEFT, place], [RIGHT, place]);
+        svg.text(
+            "tick",
+            [LEFT - 4.0, place + 4.0],
+            Anchor::End,
+            &(number(tick) + " %"),
+        );
+    }
+    for tick in x.ticks(6.0) {
+        let place = x.place(tick);
+        svg.line("axis", [place, BOTTOM], [place, BOTTOM + 3.0]);
+        svg.text(
+            "tick",
+            [place, BOTTOM + 15.0],
+            Anchor::Middle,
+            &number(tick),
+        );
+    }
+    svg.line("axis", [LEFT, BOTTOM], [RIGHT, BOTTOM]);
+    let reference = y.place(100.0 * float);
+    svg.line("bound", [LEFT, reference], [RIGHT, reference]);
+    let text = format!("float {:.2} %", 100.0 * float);
+    svg.text("halo", [LEFT + 4.0, reference - 4.0], Anchor::Start, &text);
+    front(
+        &mut svg,
+        points(),
+        |p| [x.place(p.microjoules), y.place(100.0 * p.share)],
+        lowest,
+    );
+    for method in methods {
+        let class = format!("dot c{}", method.colour);
+        for choice in &method.choices {
+            let (x, y) = (x.place(choice.microjoules), y.place(100.0 * choice.share));
+            if choice.share < lowest {
+                let y = BOTTOM - 4.0;
+                svg.path(&class, &format!("M{:.1} {:.1}h8l-4 7Z", x - 4.0, y - 4.0));
+                let text = format!("{} ({:.0} %)", choice.bits, 100.0 * choice.share);
+                svg.vertical_halo([x + 4.0, y - 9.0], &text);
+            } else {
+                svg.dot(&class, [x, y]);
+                svg.text("halo", [x, y - 6.0], Anchor::Middle, &choice.bits);
+            }
+        }
+    }
+    let centre = (LEFT + RIGHT) / 2.0;
+    svg.text("title", [centre, BOTTOM + 31.0], Anchor::Middle, unit);
+    svg.vertical_text((TOP + BOTTOM) / 2.0, "top-1 accuracy");
+    let note = "numbers: bits; dashed: the best up to an energy";
+    svg.text("tick", [LEFT, legend + 4.0], Anchor::Start, note);
+    for (i, method) in methods.iter().enumerate() {
+        let y = legend + LINE * (i as f64 + 1.0) + 6.0;
+        svg.dot(&format!("dot c{}", method.colour), [LEFT, y - 4.0]);
+        svg.text("label", [LEFT + 8.0, y], Anchor::Start, &method.name);
+    }
+    svg.finish()
+}
+
+/// Steps along the points that are more accurate than all cheaper ones.
+fn front<'a>(
+    svg: &mut Svg,
+    points: impl Iterator<Item = &'a Choice>,
+    place: impl Fn(&Choice) -> [f64; 2],
+    lowest: f64,
+) {
+    let mut sorted: Vec<&Choice> = points.filter(|p| p.share >= lowest).collect();
+    sorted.sort_by(|a, b| {
+        a.microjoules
+            .total_cmp(&b.microjoules)
+            .then(b.share.total_cmp(&a.share))
+    });
+    let (mut path, mut best) = (String::new(), f64::NEG_INFINITY);
+    for point in sorted {
+        if point.share <= best {
+            continue;
+        }
+        best = point.share;
+        let [x, y] = place(point);
+        // Writing to a string does not fail.
+        let _ = match path.is_empty() {
+            true => write!(path, "M{x:.1} {y:.1}"),
+            false => write!(path, "H{x:.1}V{y:.1}"),
+        };
+    }
+    if !path.is_empty() {
+        path += &format!("H{RIGHT:.1}");
+        svg.path("front", &path);
+    }
+}
