@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use addernet_cost::{Energy, EnergyModel, LayerEnergies};
 use addernet_data::calibration_indices;
 use addernet_graph::exec::geometry;
-use addernet_graph::{GraphError, Model};
+use addernet_graph::{Graph, GraphError, Model};
 use addernet_kernels::AdderKernelF32;
 use addernet_quant::{
     BITS, Choice, QuantError, QuantizedLayer, Sensitivity, SensitivityProbe, allocate,
@@ -16,11 +17,18 @@ use crate::images::Images;
 use crate::progress::{Progress, Stage};
 
 /// What mixed precision may spend.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Budget {
     /// Bits on average, of weights and activations alike, over the terms |x − w| of the adder layers: what
     /// the adders' width, and with it their energy, depends on. 2 to 8.
     AverageBits(f64),
+    /// Energy of the operations of one image, of the whole network ([`LayerEnergies`]).
+    Energy {
+        /// At most so much.
+        limit: Energy,
+        /// What operations cost.
+        model: Box<EnergyModel>,
+    },
 }
 
 /// Bits per layer, and why.
@@ -59,26 +67,99 @@ const MEASURED: std::ops::RangeInclusive<u8> = 2..=4;
 const IMAGES: usize = 128;
 const BATCH: usize = 32;
 
+/// By how much a sum of costs may exceed the limit through rounding, relative to it.
+const ROUNDING: f64 = 1e-9;
+
 impl Budget {
-    /// Checks the budget before any work is done.
-    pub(crate) fn check(self) -> Result<(), Error> {
-        let Self::AverageBits(bits) = self;
+    /// Checks what can be checked without a model.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let Self::AverageBits(bits) = *self else {
+            return Ok(());
+        };
         let (least, most) = (f64::from(*BITS.start()), f64::from(*BITS.end()));
         if (least..=most).contains(&bits) {
             return Ok(());
         }
         let reason = format!("must be {least} to {most} bits on average, got {bits}");
-        Err(QuantError::Config {
-            setting: "budget",
-            reason,
-        }
-        .into())
+        Err(refusal(reason))
     }
 
-    /// The bits that all layers can have alike: what the settings that depend on bits are taken from.
-    pub fn uniform_bits(self) -> u8 {
-        let Self::AverageBits(bits) = self;
-        (bits as u8).clamp(*BITS.start(), *BITS.end())
+    /// The most bits that all layers of a network can have alike; 2 if even those are too many.
+    ///
+    /// It is what settings that depend on bits are best taken from.
+    ///
+    /// # Errors
+    /// If the graph's layers do not fit their inputs.
+    pub fn uniform_bits(&self, graph: &Graph) -> Result<u8, Error> {
+        Ok(self.costs(graph)?.uniform())
+    }
+
+    fn costs(&self, graph: &Graph) -> Result<Costs, Error> {
+        let terms = terms(graph)?;
+        match self {
+            Self::AverageBits(bits) => {
+                let of = |terms: u64| BITS.map(|bits| f64::from(bits) * terms as f64).collect();
+                let total: f64 = terms.iter().map(|&(_, terms)| terms as f64).sum();
+                Ok(Costs {
+                    layers: terms.iter().map(|&(_, terms)| of(terms)).collect(),
+                    limit: bits * total,
+                })
+            }
+            Self::Energy { limit, model } => {
+                let energies = LayerEnergies::new(graph, model, 1)?;
+                let of = |node: &str| -> Result<Vec<f64>, Error> {
+                    BITS.map(|bits| Ok(energies.layer(node, bits, bits)?.picojoules()))
+                        .collect()
+                };
+                Ok(Costs {
+                    layers: terms
+                        .iter()
+                        .map(|(node, _)| of(node))
+                        .collect::<Result<_, _>>()?,
+                    limit: limit.picojoules() - energies.fixed().picojoules(),
+                })
+            }
+        }
+    }
+
+    /// Why the smallest network is too large.
+    fn too_small(&self, costs: &Costs) -> Error {
+        let least: f64 = costs.layers.iter().filter_map(|layer| layer.first()).sum();
+        refusal(match self {
+            Self::AverageBits(bits) => format!("{bits} bits on average are too few"),
+            Self::Energy { limit, .. } => {
+                let over = Energy::from_picojoules(limit.picojoules() - costs.limit + least);
+                format!(
+                    "{limit} are not enough: with {} bits in every layer the network takes {over}",
+                    BITS.start()
+                )
+            }
+        })
+    }
+}
+
+fn refusal(reason: String) -> Error {
+    QuantError::Config {
+        setting: "budget",
+        reason,
+    }
+    .into()
+}
+
+/// A budget in numbers.
+struct Costs {
+    /// Of each layer with 2, 3, … 8 bits.
+    layers: Vec<Vec<f64>>,
+    /// What they may come to together.
+    limit: f64,
+}
+
+impl Costs {
+    fn uniform(&self) -> u8 {
+        let total = |width: usize| self.layers.iter().map(|layer| layer[width]).sum::<f64>();
+        let affordable =
+            |bits: &u8| total(usize::from(bits - BITS.start())) <= self.limit * (1.0 + ROUNDING);
+        BITS.rev().find(affordable).unwrap_or(*BITS.start())
     }
 }
 
@@ -96,7 +177,7 @@ impl BitAllocation {
 pub(crate) fn allocate_bits(
     model: &Model,
     training: &Images,
-    budget: Budget,
+    budget: &Budget,
     seed: u64,
     kernel: &'static dyn AdderKernelF32,
     progress: &dyn Progress,
@@ -108,7 +189,9 @@ pub(crate) fn allocate_bits(
             measure(model, &layers, training, seed, kernel, progress)
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let terms = terms(model)?;
+    let graph = model.graph();
+    let terms = terms(graph)?;
+    let costs = budget.costs(graph)?;
     let kl = |layer: usize| -> Vec<f64> {
         let mut kl: Vec<f64> = measured
             .iter()
@@ -120,45 +203,36 @@ pub(crate) fn allocate_bits(
         kl
     };
     let kls: Vec<Vec<f64>> = (0..terms.len()).map(kl).collect();
-    let choices: Vec<Vec<Choice>> = (terms.iter().zip(&kls))
-        .map(|((_, terms), kl)| {
-            let choice = |(bits, &loss): (u8, &f64)| Choice {
-                cost: f64::from(bits) * *terms as f64,
-                loss,
-            };
-            BITS.zip(kl).map(choice).collect()
+    let choices: Vec<Vec<Choice>> = (costs.layers.iter().zip(&kls))
+        .map(|(costs, kl)| {
+            let choice = |(&cost, &loss): (&f64, &f64)| Choice { cost, loss };
+            costs.iter().zip(kl).map(choice).collect()
         })
         .collect();
-    let total: f64 = terms.iter().map(|&(_, terms)| terms as f64).sum();
-    let Budget::AverageBits(bits) = budget;
-    let Some(chosen) = allocate(&choices, bits * total) else {
-        let reason = format!(
-            "{bits} bits on average are not enough for {} bits",
-            BITS.start()
-        );
-        return Err(QuantError::Config {
-            setting: "budget",
-            reason,
-        }
-        .into());
+    let Some(chosen) = allocate(&choices, costs.limit) else {
+        return Err(budget.too_small(&costs));
     };
-    let uniform = usize::from(budget.uniform_bits() - BITS.start());
-    let spent = |chosen: &[usize]| -> f64 {
-        let costs = choices.iter().zip(chosen).map(|(layer, &c)| layer[c].cost);
-        costs.sum()
-    };
+    let uniform = usize::from(costs.uniform() - BITS.start());
+    let expected_kl = kls.iter().zip(&chosen).map(|(kl, &c)| kl[c]).sum();
+    let uniform_kl = kls.iter().map(|kl| kl[uniform]).sum();
+    let layers: Vec<LayerAllocation> = (terms.into_iter().zip(kls).zip(chosen))
+        .map(|(((node, terms), kl), choice)| LayerAllocation {
+            node,
+            bits: BITS.start() + choice as u8,
+            terms,
+            kl,
+        })
+        .collect();
+    let total: f64 = layers.iter().map(|l| l.terms as f64).sum();
+    let spent: f64 = layers
+        .iter()
+        .map(|l| f64::from(l.bits) * l.terms as f64)
+        .sum();
     Ok(BitAllocation {
-        average_bits: spent(&chosen) / total.max(1.0),
-        expected_kl: kls.iter().zip(&chosen).map(|(kl, &c)| kl[c]).sum(),
-        uniform_kl: kls.iter().map(|kl| kl[uniform]).sum(),
-        layers: (terms.into_iter().zip(kls).zip(chosen))
-            .map(|(((node, terms), kl), choice)| LayerAllocation {
-                node,
-                bits: BITS.start() + choice as u8,
-                terms,
-                kl,
-            })
-            .collect(),
+        average_bits: spent / total.max(1.0),
+        expected_kl,
+        uniform_kl,
+        layers,
     })
 }
 
@@ -186,10 +260,9 @@ fn measure(
 }
 
 /// Terms |x − w| of each adder layer, for one image.
-fn terms(model: &Model) -> Result<Vec<(String, u64)>, Error> {
-    let nodes = model.graph().nodes();
-    model
-        .graph()
+fn terms(graph: &Graph) -> Result<Vec<(String, u64)>, Error> {
+    let nodes = graph.nodes();
+    graph
         .adder_nodes()
         .map(|(_, node, attributes)| {
             let input = nodes[node.inputs()[0]].shape();

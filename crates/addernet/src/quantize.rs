@@ -180,7 +180,7 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantization, Error> {
     options.method.check(model)?;
-    if let Some(budget) = options.budget {
+    if let Some(budget) = &options.budget {
         budget.check()?;
         if options.method.kind() != MethodKind::Reconstruction {
             let reason = format!("{} has the same bits in every layer", options.method.kind());
@@ -233,7 +233,7 @@ pub fn quantize(
                 progress,
             };
             let mut settings = method.clone();
-            if let Some(budget) = options.budget {
+            if let Some(budget) = &options.budget {
                 let chosen = run.allocate(&model, &observations, budget)?;
                 settings.layer_bits = chosen.layer_bits();
                 allocation = Some(chosen);

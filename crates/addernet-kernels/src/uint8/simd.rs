@@ -155,20 +155,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         constants: Constants,
         range: CodeRange,
     ) {
-        for (p, sums) in sums.iter().enumerate() {
-            for (b, &sums) in sums.iter().enumerate() {
-                let mut lanes = [0; MAX_LANES];
-                // SAFETY: no vector has more lanes; the caller promises constants and codes.
-                unsafe {
-                    self.store(lanes.as_mut_ptr(), sums);
-                    let to = to.add(offset(p) + b * Self::LANES);
-                    for (lane, &sum) in lanes.iter().enumerate().take(Self::LANES) {
-                        let z = constants.scale(b * Self::LANES + lane, sum);
-                        *to.add(lane) = range.code(z);
-                    }
-                }
-            }
-        }
+        // SAFETY: the caller promises constants and codes.
+        unsafe { portable_codes(self, to, offset, sums, constants, range) }
     }
 
     /// Scales a tile's sums, saturates them to i16, adds the residual, saturates again and raises them to
@@ -191,30 +179,11 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         codes: &mut [MapCodes<'_>],
         place: impl Fn(&CodeRows<'_>, usize) -> usize,
     ) {
-        for (p, sums) in sums.iter().enumerate() {
-            for (b, &sums) in sums.iter().enumerate() {
-                let mut lanes = [0; MAX_LANES];
-                let mut values = [0; MAX_LANES];
-                let at = offset(p) + b * Self::LANES;
-                // SAFETY: no vector has more lanes; the caller promises constants, residuals, values and
-                // codes.
-                unsafe {
-                    self.store(lanes.as_mut_ptr(), sums);
-                    for lane in 0..Self::LANES {
-                        let z = constants.scale(b * Self::LANES + lane, lanes[lane]);
-                        let added = residual.map_or(0, |residual| *residual.add(at + lane));
-                        values[lane] = finish(z, added, low);
-                        *map.add(at + lane) = values[lane];
-                    }
-                    for MapCodes { scale, rows } in codes.iter_mut() {
-                        let to = place(rows, p) + b * Self::LANES;
-                        for lane in 0..Self::LANES {
-                            let q = scale.scale(values[lane]);
-                            *rows.codes.as_mut_ptr().add(to + lane) = rows.range.code(q);
-                        }
-                    }
-                }
-            }
+        // SAFETY: the caller promises constants, residuals, values and codes.
+        unsafe {
+            portable_map(
+                self, map, offset, sums, constants, residual, low, codes, place,
+            );
         }
     }
 
@@ -236,4 +205,77 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
 
     /// Runs `task` inside a function that is compiled for this instruction set.
     fn vectorize<T: Task>(self, task: T) -> T::Output;
+}
+
+/// [`SimdU8::store_codes`] for any instruction set, lane by lane.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn portable_codes<S: SimdU8, const P: usize, const B: usize>(
+    simd: S,
+    to: *mut u8,
+    offset: impl Fn(usize) -> usize,
+    sums: &[[S::Sums; B]; P],
+    constants: Constants,
+    range: CodeRange,
+) {
+    for (p, sums) in sums.iter().enumerate() {
+        for (b, &sums) in sums.iter().enumerate() {
+            let mut lanes = [0; MAX_LANES];
+            // SAFETY: no vector has more lanes; the caller promises constants and codes.
+            unsafe {
+                simd.store(lanes.as_mut_ptr(), sums);
+                let to = to.add(offset(p) + b * S::LANES);
+                for (lane, &sum) in lanes.iter().enumerate().take(S::LANES) {
+                    let z = constants.scale(b * S::LANES + lane, sum);
+                    *to.add(lane) = range.code(z);
+                }
+            }
+        }
+    }
+}
+
+/// [`SimdU8::store_map`] for any instruction set, lane by lane.
+///
+/// # Safety
+/// As there.
+#[expect(clippy::too_many_arguments, reason = "one operation on a tile")]
+#[inline(always)]
+pub(crate) unsafe fn portable_map<S: SimdU8, const P: usize, const B: usize>(
+    simd: S,
+    map: *mut i16,
+    offset: impl Fn(usize) -> usize,
+    sums: &[[S::Sums; B]; P],
+    constants: Constants,
+    residual: Option<*const i16>,
+    low: i16,
+    codes: &mut [MapCodes<'_>],
+    place: impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    for (p, sums) in sums.iter().enumerate() {
+        for (b, &sums) in sums.iter().enumerate() {
+            let mut lanes = [0; MAX_LANES];
+            let mut values = [0; MAX_LANES];
+            let at = offset(p) + b * S::LANES;
+            // SAFETY: no vector has more lanes; the caller promises constants, residuals, values and
+            // codes.
+            unsafe {
+                simd.store(lanes.as_mut_ptr(), sums);
+                for lane in 0..S::LANES {
+                    let z = constants.scale(b * S::LANES + lane, lanes[lane]);
+                    let added = residual.map_or(0, |residual| *residual.add(at + lane));
+                    values[lane] = finish(z, added, low);
+                    *map.add(at + lane) = values[lane];
+                }
+                for MapCodes { scale, rows } in codes.iter_mut() {
+                    let to = place(rows, p) + b * S::LANES;
+                    for lane in 0..S::LANES {
+                        let q = scale.scale(values[lane]);
+                        *rows.codes.as_mut_ptr().add(to + lane) = rows.range.code(q);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,11 @@
 //! AVX-VNNI.
 #![allow(unsafe_code)]
 
-use crate::uint8::simd::{SimdU8, Task};
+use super::avx2_rescale::{self, Scale, low_halves};
+use crate::uint8::{
+    rescale::{CodeRange, CodeRows, MapCodes},
+    simd::{Constants, SimdU8, Task, portable_codes, portable_map},
+};
 use std::arch::{asm, x86_64::*};
 
 /// Exists only if the CPU has AVX2.
@@ -60,6 +64,51 @@ impl SimdU8 for Avx2U8 {
             let even = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
             let low = _mm256_permutevar8x32_epi32(sums, even);
             _mm_storeu_si128(to.cast(), _mm256_castsi256_si128(low));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const P: usize, const B: usize>(
+        self,
+        to: *mut u8,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m256i; B]; P],
+        constants: Constants,
+        range: CodeRange,
+    ) {
+        // SAFETY: the token proves AVX2; the caller promises constants and codes.
+        unsafe {
+            if B != 2 {
+                return portable_codes(self, to, offset, sums, constants, range);
+            }
+            let scale = Scale::load(constants);
+            let z = |p: usize| scale.scale(low_halves(sums[p][0], sums[p][B - 1]));
+            avx2_rescale::store_codes(P, z, |p| to.add(offset(p)), range);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_map<const P: usize, const B: usize>(
+        self,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m256i; B]; P],
+        constants: Constants,
+        residual: Option<*const i16>,
+        low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
+    ) {
+        // SAFETY: the token proves AVX2; the caller promises constants, residuals, values and codes.
+        unsafe {
+            if B != 2 {
+                return portable_map(
+                    self, map, offset, sums, constants, residual, low, codes, place,
+                );
+            }
+            let scale = Scale::load(constants);
+            let z = |p: usize| scale.scale(low_halves(sums[p][0], sums[p][B - 1]));
+            avx2_rescale::store_map(P, z, map, offset, residual, low, codes, place);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Variants for x86-64.
 
 mod avx2;
+mod avx2_rescale;
 mod avx2_u8;
 mod avx512;
 mod avx512_u8;

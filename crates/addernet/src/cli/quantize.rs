@@ -9,9 +9,9 @@ use addernet::kernels;
 use addernet::quant::{Provenance, store};
 use addernet::{
     Accuracy, ActivationOriented, AnyModel, BitAllocation, Budget, CALIBRATION_BATCH, Classifier,
-    DatasetKind, Engine, Executor, Images, LayerReport, MethodKind, MethodSettings, Quantization,
-    QuantizeOptions, QuantizedModel, Reconstruction, Redistribution, SharedScale, Simulator, Split,
-    Tuning, WeightShares, evaluate, inspect, quantize,
+    DatasetKind, Energy, Engine, Executor, Images, LayerReport, MethodKind, MethodSettings, Model,
+    Quantization, QuantizeOptions, QuantizedModel, Reconstruction, Redistribution, SharedScale,
+    Simulator, Split, Tuning, WeightShares, evaluate, inspect, quantize,
 };
 use anyhow::bail;
 use clap::Args;
@@ -19,6 +19,7 @@ use clap::builder::RangedI64ValueParser;
 use serde::Serialize;
 
 use super::args::{self, DataArgs, ModelArgs, RunArgs, Runtime, count};
+use super::cost::EnergyArgs;
 use super::progress::Bars;
 use super::{output, usage_error};
 
@@ -33,6 +34,9 @@ Examples:
   Mixed precision, 3.5 bits on average:
     addernet quantize resnet20.pth --budget-bits 3.5 --method auto --dataset cifar10 --data-dir data \\
       -o mixed.safetensors
+  As accurate as 1.4 microjoules per image allow, counted as docs/ENERGY.md says:
+    addernet quantize resnet20.pth --budget-energy 1.4uJ --method auto --dataset cifar10 \\
+      --data-dir data -o mixed.safetensors
   The paper's method:
     addernet quantize resnet20.pth --bits 4 --dataset cifar10 --data-dir data \\
       -o redistribution4.safetensors
@@ -58,8 +62,8 @@ pub(crate) struct QuantizeArgs {
     data: DataArgs,
 
     /// Bits of weights and activations, 2 to 8
-    #[arg(long, value_name = "B", value_parser = bits(), conflicts_with = "budget_bits",
-        required_unless_present_any = ["budget_bits", "weight_bits", "activation_bits"])]
+    #[arg(long, value_name = "B", value_parser = bits(), conflicts_with_all = ["budget_bits", "budget_energy"],
+        required_unless_present_any = ["budget_bits", "budget_energy", "weight_bits", "activation_bits"])]
     bits: Option<u8>,
 
     /// Bits of the weights, where they differ (reconstruction and activation-oriented)
@@ -73,8 +77,16 @@ pub(crate) struct QuantizeArgs {
     /// Reconstruction: mixed precision. Each layer gets the bits it needs (2 to 8, weights and activations
     /// alike), so many on average over the terms |x − w|
     #[arg(long, value_name = "B", value_parser = budget,
-        conflicts_with_all = ["weight_bits", "activation_bits"])]
+        conflicts_with_all = ["weight_bits", "activation_bits", "budget_energy"])]
     budget_bits: Option<f64>,
+
+    /// Reconstruction: mixed precision within the energy of one image's operations, such as 1.5uJ
+    /// (`inspect --cost` shows what a network takes)
+    #[arg(long, value_name = "ENERGY", conflicts_with_all = ["weight_bits", "activation_bits"])]
+    budget_energy: Option<Energy>,
+
+    #[command(flatten)]
+    energy: EnergyArgs,
 
     /// `reconstruction` (ours; `auto` stands for it), `redistribution` (Nie et al., NeurIPS 2022),
     /// `activation-oriented` (AdderNet 2.0, DAC 2024), `shared-scale` (Wang et al. 2021)
@@ -228,7 +240,8 @@ struct Accuracies {
 }
 
 pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
-    let options = args.options();
+    let mut options = args.options();
+    let budget = args.budget()?;
     let start = Instant::now();
     let runtime = args.run.start()?;
     output::check_destination(&args.output)?;
@@ -245,6 +258,9 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
             args.model.model.display()
         );
     };
+    if let Some(budget) = budget {
+        options = args.mixed(options, budget, float)?;
+    }
     let training = args
         .data
         .place
@@ -290,15 +306,18 @@ pub(crate) fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
 impl QuantizeArgs {
     /// The options; contradictions end the program.
     fn options(&self) -> QuantizeOptions {
-        let budget = self.budget_bits.map(Budget::AverageBits);
-        // Settings that depend on bits, such as the tuning's length, are those of the bits that every layer
-        // could have.
-        let all = self.bits.or(budget.map(Budget::uniform_bits));
+        let budget = [
+            ("--budget-bits", self.budget_bits.is_some()),
+            ("--budget-energy", self.budget_energy.is_some()),
+        ];
+        let budget = budget.into_iter().find(|(_, given)| *given);
+        // With a budget, `mixed` finds them later.
+        let all = self.bits.or(budget.map(|_| 8));
         let own = [self.weight_bits, self.activation_bits].map(|own| own.or(all));
         let [Some(weight_bits), Some(activation_bits)] = own else {
             usage_error(
                 "quantize",
-                "--weight-bits and --activation-bits need each other, or --bits".to_owned(),
+                "--weight-bits and --activation-bits need each other, or --bits",
             )
         };
         let bits = [weight_bits, activation_bits];
@@ -309,8 +328,11 @@ impl QuantizeArgs {
                 format!("{flag} means nothing to --method {kind}"),
             )
         };
-        if kind != MethodKind::Reconstruction && budget.is_some() {
-            refuse("--budget-bits");
+        if let (true, Some((flag, _))) = (kind != MethodKind::Reconstruction, budget) {
+            refuse(flag);
+        }
+        if self.energy.energy_model.is_some() && self.budget_energy.is_none() {
+            usage_error("quantize", "--energy-model needs --budget-energy");
         }
         if kind != MethodKind::Redistribution {
             if self.groups.is_some() {
@@ -364,9 +386,36 @@ impl QuantizeArgs {
             calibration_images: self.calibration,
             bn_images,
             seed: self.run.seed,
-            budget,
             ..recommended
         }
+    }
+
+    fn budget(&self) -> anyhow::Result<Option<Budget>> {
+        Ok(match (self.budget_bits, self.budget_energy) {
+            (Some(bits), _) => Some(Budget::AverageBits(bits)),
+            (None, Some(limit)) => Some(Budget::Energy {
+                limit,
+                model: Box::new(self.energy.open()?),
+            }),
+            (None, None) => None,
+        })
+    }
+
+    /// The options for mixed precision. Settings that depend on bits, such as the tuning's length, are
+    /// those of the bits that every layer could have.
+    fn mixed(
+        &self,
+        options: QuantizeOptions,
+        budget: Budget,
+        model: &Model,
+    ) -> anyhow::Result<QuantizeOptions> {
+        let bits = budget.uniform_bits(model.graph())?;
+        let settings = self.reconstruction.settings([bits; 2], self.calibration);
+        Ok(QuantizeOptions {
+            method: MethodSettings::Reconstruction(settings),
+            budget: Some(budget),
+            ..options
+        })
     }
 }
 

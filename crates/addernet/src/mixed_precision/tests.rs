@@ -7,6 +7,10 @@ use crate::testing::lenet;
 
 /// Few images and no tuning, so that the tests are quick.
 fn run(budget: f64) -> Result<Quantization, Error> {
+    within(Budget::AverageBits(budget))
+}
+
+fn within(budget: Budget) -> Result<Quantization, Error> {
     let mut method = Reconstruction::new(4, 4);
     method.tuning = Tuning {
         steps: 0,
@@ -16,7 +20,7 @@ fn run(budget: f64) -> Result<Quantization, Error> {
     let training = Images::open(&model, DatasetKind::Shapes, None, Split::Train, None)?;
     let options = QuantizeOptions {
         calibration_images: 64,
-        budget: Some(Budget::AverageBits(budget)),
+        budget: Some(budget),
         ..QuantizeOptions::new(MethodSettings::Reconstruction(method))
     };
     let kernel = addernet_kernels::select(None)?;
@@ -68,4 +72,29 @@ fn impossible_budgets_are_refused() {
         let error = run(budget).unwrap_err().to_string();
         assert!(error.contains("2 to 8"), "{error}");
     }
+}
+
+#[test]
+fn an_energy_budget_is_kept() {
+    let model = EnergyModel::named(EnergyModel::DEFAULT).unwrap();
+    let energies = LayerEnergies::new(lenet().graph(), &model, 1).unwrap();
+    let uniform = |bits: u8| {
+        let nodes = energies.nodes().map(|node| (node.to_owned(), [bits; 2]));
+        energies.total(&nodes.collect()).unwrap()
+    };
+    let budget = |limit: Energy| Budget::Energy {
+        limit,
+        model: Box::new(model.clone()),
+    };
+    // Between the network with 3 and the one with 4 bits.
+    let between = (uniform(3).picojoules() + uniform(4).picojoules()) / 2.0;
+    let limit = Energy::from_picojoules(between);
+    assert_eq!(budget(limit).uniform_bits(lenet().graph()).unwrap(), 3);
+    let allocation = within(budget(limit)).unwrap().allocation.unwrap();
+    assert!(energies.total(&allocation.layer_bits()).unwrap() <= limit);
+    assert!(allocation.expected_kl <= allocation.uniform_kl);
+
+    let little = Energy::from_picojoules(uniform(2).picojoules() * 0.9);
+    let error = within(budget(little)).unwrap_err().to_string();
+    assert!(error.contains(&uniform(2).to_string()), "{error}");
 }

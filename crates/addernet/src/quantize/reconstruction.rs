@@ -94,7 +94,7 @@ impl ReconstructionRun<'_> {
         &self,
         model: &Model,
         observations: &Observations,
-        budget: Budget,
+        budget: &Budget,
     ) -> Result<BitAllocation, Error> {
         let quantized_at = |bits| {
             let mut settings = Reconstruction::new(bits, bits);

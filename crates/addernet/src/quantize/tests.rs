@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use addernet_data::{DatasetKind, Split};
+use addernet_quant::Tuning;
 
 use super::*;
 use crate::testing::lenet;

@@ -194,6 +194,15 @@ fn bits_are_given_once_and_in_full() {
         (&["--bits", "4", "--budget-bits", "3.5"], "--budget-bits"),
         (&["--budget-bits", "1.5"], "2 to 8"),
         (&["--budget-bits", "NaN"], "2 to 8"),
+        (
+            &["--budget-bits", "4", "--budget-energy", "1uJ"],
+            "--budget-energy",
+        ),
+        (&["--budget-energy", "1.5 apples"], "--budget-energy"),
+        (
+            &["--bits", "4", "--energy-model", "horowitz-2014"],
+            "--budget-energy",
+        ),
         (&[], "--bits"),
     ] {
         let mut command = addernet(["quantize".as_ref(), folder.model().as_os_str()]);

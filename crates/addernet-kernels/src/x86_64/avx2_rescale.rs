@@ -1,0 +1,229 @@
+//! What becomes of a tile's sums in AVX2, 8 channels of a pixel at a time: an octet.
+#![allow(unsafe_code)]
+
+use crate::uint8::{
+    rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
+    simd::Constants,
+};
+use std::arch::x86_64::*;
+
+/// Most octets of a tile.
+const MOST: usize = 8;
+
+/// A loop over pairs of octets, written out: the compiler gives up on unrolling bodies as long as these, and
+/// then keeps the registers in memory.
+macro_rules! pairs {
+    ($first:ident, $second:ident of $count:expr, $body:block) => {
+        pairs!(@each $first $second ($count) $body 0 2 4 6)
+    };
+    (@each $first:ident $second:ident ($count:expr) $body:block $($at:literal)*) => {
+        $(
+            let $first: usize = $at;
+            if $first < $count {
+                // An odd one out is its own partner, and written twice.
+                let $second = ($first + 1).min($count - 1);
+                $body
+            }
+        )*
+    };
+}
+
+/// The constants of 8 channels.
+#[derive(Clone, Copy)]
+pub(super) struct Scale {
+    multiplier: __m256i,
+    offset: __m256i,
+    shift: __m256i,
+}
+
+impl Scale {
+    /// # Safety
+    /// The constants must be valid for reads of 8 numbers each.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn load(from: Constants) -> Self {
+        // SAFETY: the caller promises 8 numbers each.
+        unsafe {
+            Self {
+                multiplier: _mm256_loadu_si256(from.multiplier.cast()),
+                offset: _mm256_loadu_si256(from.offset.cast()),
+                shift: _mm256_loadu_si256(from.shift.cast()),
+            }
+        }
+    }
+
+    /// (s · multiplier + offset) >> shift in 8 lanes.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn scale(self, sums: __m256i) -> __m256i {
+        let product = _mm256_add_epi32(_mm256_mullo_epi32(sums, self.multiplier), self.offset);
+        _mm256_srav_epi32(product, self.shift)
+    }
+}
+
+/// The low halves of 2 x 4 lanes of 64 bits, one behind the other.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn low_halves(a: __m256i, b: __m256i) -> __m256i {
+    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
+    in_order(_mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(
+        a, b,
+    )))
+}
+
+/// Packing works within the halves of a register: this puts its middle quarters in order.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order(packed: __m256i) -> __m256i {
+    _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
+}
+
+/// Two octets of i16 as u8, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn codes_of_values(values: __m256i) -> __m128i {
+    _mm256_castsi256_si128(in_order(_mm256_packus_epi16(values, values)))
+}
+
+/// Two octets as i16, saturated, one behind the other.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn values(a: __m256i, b: __m256i) -> __m256i {
+    in_order(_mm256_packs_epi32(a, b))
+}
+
+/// min(q, max) · factor of 16 codes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn encode(codes: __m128i, range: CodeRange) -> __m128i {
+    let codes = _mm_min_epu8(codes, _mm_set1_epi8(range.max as i8));
+    if range.factor == 1 {
+        return codes;
+    }
+    // Products fit 8 bits: those of even codes are not disturbed by odd ones, and odd ones move down.
+    let factor = _mm_set1_epi16(range.factor.into());
+    let even = _mm_mullo_epi16(_mm_and_si128(codes, _mm_set1_epi16(0xff)), factor);
+    let odd = _mm_mullo_epi16(_mm_srli_epi16::<8>(codes), factor);
+    _mm_or_si128(even, _mm_slli_epi16::<8>(odd))
+}
+
+/// Writes the codes of two octets.
+///
+/// # Safety
+/// Both must be valid for writes of 8 codes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn store_pair(first: *mut u8, second: *mut u8, codes: __m128i) {
+    // SAFETY: the caller promises 8 codes each.
+    unsafe {
+        _mm_storel_epi64(first.cast(), codes);
+        _mm_storel_epi64(second.cast(), _mm_unpackhi_epi64(codes, codes));
+    }
+}
+
+/// Writes the codes of `count` octets of scaled sums, at most [`MOST`]: those of octet i from `to(i)` on.
+///
+/// # Safety
+/// The CPU must have AVX2, and each octet's codes be valid for writes.
+#[inline(always)]
+pub(super) unsafe fn store_codes(
+    count: usize,
+    z: impl Fn(usize) -> __m256i,
+    to: impl Fn(usize) -> *mut u8,
+    range: CodeRange,
+) {
+    debug_assert!(count <= MOST);
+    // SAFETY: the caller promises AVX2 and the codes.
+    unsafe {
+        pairs!(i, next of count, {
+            let codes = encode(codes_of_values(values(z(i), z(next))), range);
+            store_pair(to(i), to(next), codes);
+        });
+    }
+}
+
+/// Makes `count` octets of scaled sums, at most [`MOST`], values of a map, and their codes: those of octet i are
+/// at `at(i)` of `map` and of the residual, and at `place(rows, i)` of each map of codes.
+///
+/// # Safety
+/// The CPU must have AVX2, each octet's residuals be valid for reads, its values and codes for writes.
+#[expect(clippy::too_many_arguments, reason = "one operation on a tile")]
+#[inline(always)]
+pub(super) unsafe fn store_map(
+    count: usize,
+    z: impl Fn(usize) -> __m256i,
+    map: *mut i16,
+    at: impl Fn(usize) -> usize,
+    residual: Option<*const i16>,
+    low: i16,
+    codes: &mut [MapCodes<'_>],
+    place: impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    debug_assert!(count <= MOST);
+    // SAFETY: the caller promises AVX2, residuals, values and codes.
+    unsafe {
+        let low = _mm256_set1_epi16(low);
+        let mut all = [_mm256_setzero_si256(); MOST / 2];
+        pairs!(i, next of count, {
+            let (first, second) = (at(i), at(next));
+            let mut values = values(z(i), z(next));
+            if let Some(residual) = residual {
+                let residual = _mm256_loadu2_m128i(
+                    residual.add(second).cast(),
+                    residual.add(first).cast(),
+                );
+                values = _mm256_adds_epi16(values, residual);
+            }
+            values = _mm256_max_epi16(values, low);
+            _mm_storeu_si128(map.add(first).cast(), _mm256_castsi256_si128(values));
+            _mm_storeu_si128(map.add(second).cast(), _mm256_extracti128_si256::<1>(values));
+            all[i / 2] = values;
+        });
+        for MapCodes { scale, rows } in codes.iter_mut() {
+            let quantizer = Quantizer::new(*scale);
+            let to = rows.codes.as_mut_ptr();
+            pairs!(i, next of count, {
+                let codes = encode(codes_of_values(quantizer.scale(all[i / 2])), rows.range);
+                store_pair(to.add(place(rows, i)), to.add(place(rows, next)), codes);
+            });
+        }
+    }
+}
+
+/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
+/// on pairs of v and c; both factors of the rounding must fit 16 bits.
+#[derive(Clone, Copy)]
+struct Quantizer {
+    /// c
+    rounding: __m256i,
+    /// Pairs of the multiplier and half/c.
+    factors: __m256i,
+    shift: __m128i,
+    zero: __m256i,
+}
+
+impl Quantizer {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn new(scale: CodeScale) -> Self {
+        let half = scale.shift() - 1;
+        let (first, second) = (half.min(14), half.saturating_sub(14));
+        let multiplier = i32::from(scale.multiplier() as u16);
+        Self {
+            rounding: _mm256_set1_epi16(1 << first),
+            factors: _mm256_set1_epi32(multiplier | 1 << (16 + second)),
+            shift: _mm_cvtsi32_si128(scale.shift() as i32),
+            zero: _mm256_set1_epi16(scale.zero()),
+        }
+    }
+
+    /// q of 16 values, saturated to i16.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn scale(self, values: __m256i) -> __m256i {
+        let product = |pairs| _mm256_sra_epi32(_mm256_madd_epi16(pairs, self.factors), self.shift);
+        let low = product(_mm256_unpacklo_epi16(values, self.rounding));
+        let high = product(_mm256_unpackhi_epi16(values, self.rounding));
+        _mm256_adds_epi16(_mm256_packs_epi32(low, high), self.zero)
+    }
+}
