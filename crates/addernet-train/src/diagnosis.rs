@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn settings_far_from_the_usual_are_named() {
         let shape = FeatureShape::new(3, 32, 32);
-        let graph = Architecture::ResNet8.graph(shape, 10).unwrap();
+        let graph = Architecture::ResNet20.graph(shape, 10).unwrap();
         let text = diverged(&graph, &recipe(&["eta=50"]));
         assert!(text.contains("η = 50"), "{text}");
         let text = diverged(&graph, &recipe(&["lr=3"]));

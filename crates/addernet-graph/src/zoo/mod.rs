@@ -23,8 +23,6 @@ pub enum Architecture {
     LeNet5Bn,
     /// VGG-small: six 3x3 convolutions of 128 to 512 channels, for 32x32 images.
     VggSmall,
-    /// ResNet-8 for 32x32 images: ResNet-20 with one block per stage, for quick experiments.
-    ResNet8,
     /// ResNet-20 for 32x32 images (He et al. 2016, section 4.2), adder shortcuts.
     ResNet20,
     /// ResNet-32 for 32x32 images.
@@ -37,10 +35,9 @@ pub enum Architecture {
 
 impl Architecture {
     /// All architectures.
-    pub const ALL: [Architecture; 7] = [
+    pub const ALL: [Architecture; 6] = [
         Architecture::LeNet5Bn,
         Architecture::VggSmall,
-        Architecture::ResNet8,
         Architecture::ResNet20,
         Architecture::ResNet32,
         Architecture::ResNet18,
@@ -52,7 +49,6 @@ impl Architecture {
         match self {
             Architecture::LeNet5Bn => "lenet5-bn",
             Architecture::VggSmall => "vgg-small",
-            Architecture::ResNet8 => "resnet8",
             Architecture::ResNet20 => "resnet20",
             Architecture::ResNet32 => "resnet32",
             Architecture::ResNet18 => "resnet18",
@@ -64,10 +60,9 @@ impl Architecture {
     pub fn default_input(self) -> FeatureShape {
         match self {
             Architecture::LeNet5Bn => FeatureShape::new(1, 32, 32),
-            Architecture::VggSmall
-            | Architecture::ResNet8
-            | Architecture::ResNet20
-            | Architecture::ResNet32 => FeatureShape::new(3, 32, 32),
+            Architecture::VggSmall | Architecture::ResNet20 | Architecture::ResNet32 => {
+                FeatureShape::new(3, 32, 32)
+            }
             Architecture::ResNet18 | Architecture::ResNet50 => FeatureShape::new(3, 224, 224),
         }
     }
@@ -95,7 +90,6 @@ impl Architecture {
         match self {
             Architecture::LeNet5Bn => lenet::lenet5_bn(input, classes),
             Architecture::VggSmall => vgg::vgg_small(input, classes),
-            Architecture::ResNet8 => resnet_cifar::resnet(self.name(), 1, input, classes),
             Architecture::ResNet20 => resnet_cifar::resnet(self.name(), 3, input, classes),
             Architecture::ResNet32 => resnet_cifar::resnet(self.name(), 5, input, classes),
             Architecture::ResNet18 => resnet_imagenet::resnet18(input, classes),
