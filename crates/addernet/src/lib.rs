@@ -51,6 +51,8 @@ pub use addernet_engine as engine;
 pub use addernet_graph as graph;
 pub use addernet_kernels as kernels;
 pub use addernet_quant as quant;
+#[cfg(feature = "train")]
+pub use addernet_train as train;
 
 pub use addernet_cost::{AdderForm, Comparison, Energy, EnergyModel, LayerEnergies, Precision};
 pub use addernet_data::{Dataset, DatasetKind, Split};

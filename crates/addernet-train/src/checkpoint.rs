@@ -1,0 +1,154 @@
+//! Everything that a run needs to go on, in one file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use addernet_graph::file::ModelFile;
+use addernet_graph::{Graph, Model};
+use ndarray::{ArrayD, IxDyn};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::progress::EpochReport;
+use crate::recipe::Recipe;
+
+/// Key of the extension that tells a checkpoint from a model file.
+const TRAINING: &str = "training";
+/// Version of the extension.
+const VERSION: u32 = 1;
+/// Name prefix of the optimizer's velocities.
+const VELOCITY: &str = "velocity:";
+
+/// Where a run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Position {
+    version: u32,
+    /// What is computed.
+    pub(crate) recipe: Recipe,
+    /// Folder of the data set, as it was given.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Epochs done.
+    pub(crate) epoch: usize,
+    /// Steps done of the next one.
+    pub(crate) step: usize,
+    /// Sum of the losses of the images in these steps.
+    pub(crate) loss_sum: f64,
+    /// How many of them were classified correctly.
+    pub(crate) correct: usize,
+    /// How many they were.
+    pub(crate) images: usize,
+    /// Seconds that these steps took.
+    pub(crate) seconds: f64,
+    /// The epochs done.
+    pub(crate) history: Vec<EpochReport>,
+}
+
+impl Position {
+    pub(crate) fn start(recipe: Recipe, data_dir: Option<PathBuf>) -> Self {
+        Self {
+            version: VERSION,
+            recipe,
+            data_dir,
+            epoch: 0,
+            step: 0,
+            loss_sum: 0.0,
+            correct: 0,
+            images: 0,
+            seconds: 0.0,
+            history: Vec::new(),
+        }
+    }
+
+    /// The epoch is done, and this is what became of it.
+    pub(crate) fn next_epoch(&mut self, report: EpochReport) {
+        self.epoch += 1;
+        self.history.push(report);
+        self.step = 0;
+        self.loss_sum = 0.0;
+        self.correct = 0;
+        self.images = 0;
+        self.seconds = 0.0;
+    }
+}
+
+/// A checkpoint: position, parameters, optimizer.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) position: Position,
+    pub(crate) model: Model,
+    /// The optimizer's velocities by parameter name; none before the first step.
+    pub(crate) velocities: BTreeMap<String, Vec<f32>>,
+}
+
+impl Checkpoint {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
+        let mut file = ModelFile::from(self.model.clone());
+        file.set_extension(TRAINING, &self.position)?;
+        for (name, shape) in learned(self.model.graph()) {
+            if let Some(values) = self.velocities.get(&name.1) {
+                let array = ArrayD::from_shape_vec(IxDyn(&shape), values.clone());
+                let array = array.map_err(|error| TrainError::Run {
+                    path: PathBuf::from(&name.1),
+                    reason: error.to_string(),
+                })?;
+                file.insert(format!("{VELOCITY}{}", name.1), array);
+            }
+        }
+        Ok(file.to_bytes()?)
+    }
+
+    /// Reads a checkpoint; whatever is wrong with it is an error that names the file.
+    pub(crate) fn read(path: &Path) -> Result<Self, TrainError> {
+        let invalid = |reason: String| TrainError::Run {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut file = ModelFile::read(path)?;
+        let position: Position = file.extension(TRAINING)?.ok_or_else(|| {
+            invalid("is a model file without a `training` entry: no checkpoint of a run".into())
+        })?;
+        if position.version != VERSION {
+            return Err(invalid(format!(
+                "is a checkpoint of version {}, this program reads {VERSION}",
+                position.version
+            )));
+        }
+        position.recipe.check(&path.display().to_string())?;
+        if position.epoch != position.history.len() || position.epoch > position.recipe.epochs {
+            return Err(invalid(format!(
+                "is damaged: {} epochs done of {}, but {} in its history",
+                position.epoch,
+                position.recipe.epochs,
+                position.history.len()
+            )));
+        }
+        let mut velocities = BTreeMap::new();
+        if position.epoch + position.step > 0 {
+            for ((node, name), shape) in learned(&file.graph) {
+                let stored = file.take::<f32>(&node, &format!("{VELOCITY}{name}"), &shape)?;
+                velocities.insert(name, stored.into_iter().collect());
+            }
+        }
+        file.extensions.remove(TRAINING);
+        Ok(Self {
+            position,
+            model: file.into_model()?,
+            velocities,
+        })
+    }
+}
+
+/// Node, full name and shape of all parameters but BN's running statistics.
+fn learned(graph: &Graph) -> Vec<((String, String), Vec<usize>)> {
+    let of = |node: &addernet_graph::Node| -> Vec<_> {
+        let parameters = node.parameters();
+        let statistic =
+            |name: &str| name.ends_with(".running_mean") || name.ends_with(".running_var");
+        parameters
+            .filter(|(name, _)| !statistic(name))
+            .map(|(name, shape)| ((node.name().to_owned(), name), shape))
+            .collect()
+    };
+    graph.nodes().iter().flat_map(of).collect()
+}

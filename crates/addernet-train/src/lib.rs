@@ -1,0 +1,34 @@
+//! Training of AdderNets, on [Burn](https://burn.dev)'s CPU backend.
+//!
+//! - [`adder_conv2d`] is the adder convolution as a Burn operation with its own backward pass, [`AdderConv2d`] the layer
+//!   for models written with Burn;
+//! - [`Network`] is a graph of `addernet-graph` as a Burn module, from and to its [`Model`](addernet_graph::Model);
+//! - [`Run`] trains one by a [`Recipe`], in a [`RunFolder`] from which it can be resumed.
+//!
+//! Activations are NHWC in the operation and in [`Network`], as everywhere in this workspace; [`AdderConv2d`] takes NCHW, as
+//! Burn's own layers do.
+
+mod checkpoint;
+mod curves;
+mod diagnosis;
+mod error;
+mod evaluate;
+mod folder;
+mod init;
+mod layer;
+mod network;
+mod op;
+mod progress;
+mod recipe;
+mod sgd;
+mod trainer;
+
+pub use error::TrainError;
+pub use folder::RunFolder;
+pub use init::initial_model;
+pub use layer::{AdderConv2d, AdderConv2dConfig};
+pub use network::{Network, NetworkOptions};
+pub use op::{AdderConvOptions, PUBLISHED_ETA, adder_conv2d};
+pub use progress::{EpochReport, StepReport, TrainListener};
+pub use recipe::{Recipe, Schedule};
+pub use trainer::{Run, TrainOptions, TrainingData};

@@ -1,0 +1,233 @@
+use std::cell::RefCell;
+use std::path::Path;
+
+use addernet_data::{DatasetKind, OpenOptions, Split};
+
+use super::*;
+use crate::init::initial_model;
+
+fn shapes(split: Split, len: usize) -> Dataset {
+    let options = OpenOptions {
+        shapes_len: Some(len),
+        ..OpenOptions::default()
+    };
+    Dataset::open(DatasetKind::Shapes, None, split, &options).unwrap()
+}
+
+fn recipe(settings: &[&str]) -> Recipe {
+    let small = [
+        "architecture=lenet5-bn",
+        "train-images=70",
+        "batch=32",
+        "epochs=2",
+    ];
+    Recipe::load("shapes", &[&small, settings].concat()).unwrap()
+}
+
+fn start(path: &Path, recipe: Recipe) -> Run {
+    let input = FeatureShape::new(3, 32, 32);
+    let graph = recipe.architecture.graph(input, 10).unwrap();
+    let model = initial_model(graph, recipe.seed).unwrap();
+    let folder = RunFolder::create(path).unwrap();
+    Run::start(folder, recipe, &model, None, TrainOptions::default()).unwrap()
+}
+
+/// On one thread: then all sums are in the same order.
+fn one_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    pool.unwrap().install(work)
+}
+
+fn train(run: &mut Run, listener: &dyn TrainListener) -> Result<Model, TrainError> {
+    let (train, test) = (shapes(Split::Train, 80), shapes(Split::Test, 40));
+    let data = TrainingData {
+        train: &train,
+        test: Some(&test),
+        transform: &Transform::eval(DatasetKind::Shapes),
+    };
+    run.train(data, listener)
+}
+
+/// Stops the process, as far as the run can tell: from some write on, nothing reaches the disk.
+struct Dying {
+    writes: RefCell<usize>,
+}
+
+impl TrainListener for Dying {
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), GraphError> {
+        let mut left = self.writes.borrow_mut();
+        if *left == 0 {
+            return Err(GraphError::Io {
+                path: path.to_owned(),
+                source: std::io::Error::other("killed"),
+            });
+        }
+        *left -= 1;
+        addernet_graph::file::write_atomically(path, bytes)
+    }
+}
+
+#[test]
+fn a_run_repeats_exactly_and_leaves_its_files() {
+    one_thread(|| {
+        let scratch = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| scratch.path().join(name));
+        let models = paths.each_ref().map(|path| {
+            let mut run = start(path, recipe(&[]));
+            let model = train(&mut run, &()).unwrap();
+            assert_eq!(run.history().len(), 2);
+            model
+        });
+        assert_eq!(models[0].parameters(), models[1].parameters());
+        let mut names: Vec<String> = std::fs::read_dir(&paths[0])
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let expected = [
+            "checkpoint.safetensors",
+            "curves.svg",
+            "metrics.csv",
+            "metrics.json",
+            "model.safetensors",
+            "recipe.toml",
+            "run.json",
+        ];
+        assert_eq!(names, expected);
+        let csv = std::fs::read_to_string(paths[0].join("metrics.csv")).unwrap();
+        assert_eq!(csv.lines().count(), 3, "{csv}");
+        let stored = ModelFile::read(paths[0].join("model.safetensors")).unwrap();
+        let stored = stored.into_model().unwrap();
+        assert_eq!(stored.parameters(), models[0].parameters());
+        assert_eq!(stored.info().class_names[0], "circle");
+    });
+}
+
+#[test]
+fn a_run_killed_at_any_write_resumes_to_the_same_network() {
+    one_thread(|| {
+        let scratch = tempfile::tempdir().unwrap();
+        let options = TrainOptions {
+            checkpoint_every: Duration::ZERO,
+            ..TrainOptions::default()
+        };
+        let whole = train(&mut start(&scratch.path().join("whole"), recipe(&[])), &()).unwrap();
+        let mut kills = 0;
+        // 3 steps and 5 more files in each epoch, 6 files before and 1 after them.
+        for writes in 1..=22 {
+            let path = scratch.path().join(writes.to_string());
+            let mut run = start(&path, recipe(&[]));
+            run.options = options;
+            let dying = Dying {
+                writes: RefCell::new(writes),
+            };
+            kills += usize::from(train(&mut run, &dying).is_err());
+            let folder = RunFolder::open(&path).unwrap();
+            let mut run = Run::resume(folder, options).unwrap();
+            let resumed = train(&mut run, &()).unwrap();
+            assert_eq!(resumed.parameters(), whole.parameters(), "{writes}");
+            assert_eq!(run.history().len(), 2);
+        }
+        assert!(kills >= 20, "{kills}");
+    });
+}
+
+#[test]
+fn the_loss_falls() {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = [
+        "epochs=12",
+        "batch=10",
+        "lr=0.02",
+        "train-images=40",
+        "crop-padding=0",
+        "flip=false",
+        "weight-decay=0",
+    ];
+    let mut run = start(&scratch.path().join("run"), recipe(&settings));
+    train(&mut run, &()).unwrap();
+    let losses: Vec<f64> = run.history().iter().map(|e| e.train_loss).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    assert!(mean(&losses[9..]) < 0.95 * mean(&losses[..3]), "{losses:?}");
+    assert!(run.history()[11].test_top1.is_some());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_with_its_cause() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut run = start(
+        &scratch.path().join("run"),
+        recipe(&["lr=1e30", "epochs=20"]),
+    );
+    let error = train(&mut run, &()).unwrap_err().to_string();
+    assert!(error.starts_with("training stopped at epoch "), "{error}");
+    assert!(
+        error.contains("the likely cause: the learning rate"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_stalled_loss_stops_the_run_with_its_cause() {
+    let scratch = tempfile::tempdir().unwrap();
+    let settings = ["lr=1e-9", "stall-epochs=1"];
+    let mut run = start(&scratch.path().join("run"), recipe(&settings));
+    let error = train(&mut run, &()).unwrap_err().to_string();
+    assert!(error.contains("after 1 epochs"), "{error}");
+    assert!(error.contains("too small"), "{error}");
+}
+
+#[test]
+fn folders_and_data_that_do_not_fit_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let error = RunFolder::open(&path).unwrap_err().to_string();
+    assert!(error.contains("is not there"), "{error}");
+    std::fs::create_dir(&path).unwrap();
+    let error = RunFolder::open(&path).unwrap_err().to_string();
+    assert!(error.contains("holds no checkpoint"), "{error}");
+    let mut run = start(&path, recipe(&["train-images=90"]));
+    let error = train(&mut run, &()).unwrap_err().to_string();
+    assert!(
+        error.contains("90 training images; there are 80"),
+        "{error}"
+    );
+    train(&mut start(&path, recipe(&["epochs=1"])), &()).unwrap();
+    let error = RunFolder::create(&path).unwrap_err().to_string();
+    assert!(error.contains("holds a run already"), "{error}");
+    // A model file is no checkpoint.
+    std::fs::copy(
+        path.join("model.safetensors"),
+        path.join("checkpoint.safetensors"),
+    )
+    .unwrap();
+    let folder = RunFolder::open(&path).unwrap();
+    let error = Run::resume(folder, TrainOptions::default()).err().unwrap();
+    assert!(
+        error.to_string().contains("no checkpoint of a run"),
+        "{error}"
+    );
+    // Damaged ones are errors, wherever they are cut.
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    train(&mut start(&path, recipe(&["epochs=1"])), &()).unwrap();
+    let file = path.join("checkpoint.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    for len in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&file, &bytes[..len]).unwrap();
+        let folder = RunFolder::open(&path).unwrap();
+        let error = Run::resume(folder, TrainOptions::default()).err().unwrap();
+        assert!(
+            error.to_string().contains("checkpoint.safetensors"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_last_batch_is_no_single_image() {
+    assert_eq!(steps(64, 32), 2);
+    assert_eq!(steps(65, 32), 2);
+    assert_eq!(steps(66, 32), 3);
+    assert_eq!(steps(2, 32), 1);
+}
