@@ -15,4 +15,6 @@ mod model;
 mod predict;
 mod quantize;
 mod sweep;
+#[cfg(feature = "train")]
+mod train;
 mod usage;
