@@ -73,7 +73,7 @@ impl DataPlace {
 }
 
 /// How a verb runs and reports.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct RunArgs {
     /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = threads())]
@@ -136,7 +136,7 @@ pub(crate) fn split() -> impl TypedValueParser<Value = Split> {
         .try_map(|name| name.parse::<Split>())
 }
 
-fn architecture() -> impl TypedValueParser<Value = Architecture> {
+pub(crate) fn architecture() -> impl TypedValueParser<Value = Architecture> {
     PossibleValuesParser::new(Architecture::ALL.map(Architecture::name))
         .try_map(|name| name.parse::<Architecture>())
 }

@@ -5,6 +5,8 @@ mod args;
 mod bench;
 mod chart;
 mod cost;
+#[cfg(feature = "train")]
+mod demo;
 mod download;
 mod engine;
 mod eval;
@@ -17,6 +19,8 @@ mod progress;
 mod quantize;
 mod sweep;
 mod table;
+#[cfg(feature = "train")]
+mod train;
 
 use std::process::ExitCode;
 
@@ -59,6 +63,10 @@ enum Verb {
     Sweep(sweep::SweepArgs),
     Download(download::DownloadArgs),
     Bench(bench::BenchArgs),
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
+    #[cfg(feature = "train")]
+    Demo(demo::DemoArgs),
 }
 
 /// Parses the command line, runs the verb, and reports its error in one line.
@@ -73,6 +81,10 @@ pub(crate) fn main() -> ExitCode {
         Verb::Sweep(args) => sweep::run(&args),
         Verb::Download(args) => download::run(&args),
         Verb::Bench(args) => bench::run(&args),
+        #[cfg(feature = "train")]
+        Verb::Train(args) => train::run(&args),
+        #[cfg(feature = "train")]
+        Verb::Demo(args) => demo::run(&args),
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,

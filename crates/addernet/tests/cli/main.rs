@@ -16,4 +16,6 @@ mod model;
 mod predict;
 mod quantize;
 mod sweep;
+#[cfg(feature = "train")]
+mod train;
 mod usage;

@@ -131,6 +131,58 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
     }
     let energy_model = args.energy.open()?;
     let runtime = args.run.start()?;
+    let report = write(args, &runtime)?;
+    if args.run.json {
+        return output::json(&report);
+    }
+    output::text(&format!(
+        "written       {} ({} adder layers{})",
+        report.output,
+        report.analysis.distributions.len(),
+        match report.dataset {
+            Some(_) => "",
+            None => "; --dataset NAME adds activations and sensitivities",
+        }
+    ))
+}
+
+/// Writes the page about a float model at 4 bits and a sweep of it: for verbs that end with one.
+#[cfg(feature = "train")]
+pub(crate) fn write_page(
+    model: &Path,
+    sweep: &Path,
+    dataset: DatasetKind,
+    output: &Path,
+    run: &RunArgs,
+    runtime: &Runtime,
+) -> anyhow::Result<()> {
+    let args = AnalyzeArgs {
+        model: ModelArgs {
+            model: model.to_owned(),
+            arch: None,
+        },
+        dataset: Some(dataset),
+        place: DataPlace {
+            data_dir: None,
+            resize: None,
+        },
+        bits: None,
+        method: None,
+        groups: None,
+        calibration: Some(1024),
+        images: None,
+        reference: None,
+        evaluate: true,
+        limit: None,
+        sweep: Some(sweep.to_owned()),
+        output: output.to_owned(),
+        run: run.clone(),
+    };
+    write(&args, runtime).map(drop)
+}
+
+/// Analyses and writes the page.
+fn write(args: &AnalyzeArgs, runtime: &Runtime) -> anyhow::Result<Report> {
     output::check_destination(&args.output)?;
     for input in [Some(&args.model.model), args.reference.as_ref()] {
         if input.is_some_and(|input| output::is_same_file(&args.output, input)) {
@@ -172,7 +224,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
         &Bars::default(),
     )?;
     let accuracy = match &test {
-        Some(test) => Some(args.accuracy(&model, test, &runtime)?),
+        Some(test) => Some(args.accuracy(&model, test, runtime)?),
         None => None,
     };
     let report = Report {
@@ -193,18 +245,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
         sweep,
     };
     output::write(&args.output, page::render(&report)?.as_bytes())?;
-    if args.run.json {
-        return output::json(&report);
-    }
-    output::text(&format!(
-        "written       {} ({} adder layers{})",
-        report.output,
-        report.analysis.distributions.len(),
-        match report.dataset {
-            Some(_) => "",
-            None => "; --dataset NAME adds activations and sensitivities",
-        }
-    ))
+    Ok(report)
 }
 
 impl AnalyzeArgs {
