@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    simd::{SimdU8, Task},
+    simd::{DotWindow, SimdU8, Task},
     tile::{Output, Position},
 };
 use crate::{
@@ -144,6 +144,7 @@ impl Task for Conv<'_, '_> {
                 while column < width {
                     let at = Position { row, column };
                     column += match width - column {
+                        2.. if S::DOT_PAIR => self.pair(simd, block, at),
                         _ if !S::DOT => self.scalar(block, at),
                         16.. => self.tile::<S, 16>(simd, block, at),
                         8.. => self.tile::<S, 8>(simd, block, at),
@@ -240,6 +241,36 @@ impl Conv<'_, '_> {
                 }
             }
         }
+        self.write(block, at, &sums);
+        1
+    }
+
+    /// Two neighbouring pixels; returns 2.
+    #[inline(always)]
+    fn pair<S: SimdU8>(&mut self, simd: S, block: usize, at: Position) -> usize {
+        let (x, weights) = (self.input(at), self.block(block));
+        let [height, groups] = self.window();
+        let window = DotWindow {
+            height,
+            groups,
+            row_len: self.row_len(),
+        };
+        let step = self.geometry.stride()[1].saturating_mul(self.geometry.in_channels());
+        let last = step + (height - 1) * window.row_len + groups * PIXEL_GROUP;
+        assert!(last <= x.len() && weights.len() == height * groups * VECTOR);
+        let x = [x.as_ptr(), x[step..].as_ptr()];
+        // SAFETY: the second window's last group is inside the input, and the weights are whole.
+        let sums = unsafe { simd.dot_pair(x, window, weights.as_ptr()) };
+        for (p, sums) in sums.iter().enumerate() {
+            let column = at.column + p;
+            self.write(block, Position { column, ..at }, sums);
+        }
+        2
+    }
+
+    /// Stores a pixel's sums of one block; without dot products, there is no other output.
+    #[inline(always)]
+    fn write(&mut self, block: usize, at: Position, sums: &[i32; LANES]) {
         let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
         let first = block * LANES;
         let lanes = LANES.min(channels - first);
@@ -247,6 +278,5 @@ impl Conv<'_, '_> {
         if let Output::Sums(y) = &mut self.output {
             y[offset..][..lanes].copy_from_slice(&sums[..lanes]);
         }
-        1
     }
 }

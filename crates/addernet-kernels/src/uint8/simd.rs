@@ -59,6 +59,17 @@ impl Constants {
     }
 }
 
+/// A window of pixels as the ordinary convolution reads it.
+#[derive(Clone, Copy)]
+pub(crate) struct DotWindow {
+    /// Rows.
+    pub(crate) height: usize,
+    /// Groups of 4 codes in a row.
+    pub(crate) groups: usize,
+    /// Codes from a row to the next.
+    pub(crate) row_len: usize,
+}
+
 /// No instruction set has longer vectors of sums.
 pub(crate) const MAX_LANES: usize = 16;
 
@@ -96,6 +107,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     const SLIDE: bool;
     /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
     const DOT: bool = false;
+    /// Whether [`SimdU8::dot_pair`] is there.
+    const DOT_PAIR: bool = false;
 
     /// [`SimdU8::GROUP`] codes, the same in every lane.
     ///
@@ -194,6 +207,21 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const i8) -> Self::Sums {
         sums
+    }
+
+    /// The sums of products of two pixels' windows, from `x` on each, with the kernels of 16 channels; only where
+    /// [`SimdU8::DOT_PAIR`].
+    ///
+    /// # Safety
+    /// `x` must be valid for reads of the windows, `w` for the weights of the block: 64 for each group.
+    #[inline(always)]
+    unsafe fn dot_pair(
+        self,
+        _x: [*const u8; 2],
+        _window: DotWindow,
+        _w: *const i8,
+    ) -> [[i32; 16]; 2] {
+        [[0; 16]; 2]
     }
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
