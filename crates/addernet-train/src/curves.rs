@@ -11,12 +11,33 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 34.0;
 const BOTTOM: f64 = 34.0;
 
-/// A chart: what it shows, and its lines, each with its values by epoch.
-struct Chart<'a> {
-    title: &'a str,
+/// A chart: what it shows, and its lines.
+struct Chart {
+    title: &'static str,
     range: [f64; 2],
     label: fn(f64) -> String,
-    lines: [(&'a str, &'a str, Vec<(usize, f64)>); 2],
+    lines: [Line; 2],
+}
+
+/// A line with its values by epoch.
+struct Line {
+    name: &'static str,
+    colour: &'static str,
+    points: Vec<(usize, f64)>,
+}
+
+impl Line {
+    fn pair(training: Vec<(usize, f64)>, test: Vec<(usize, f64)>) -> [Self; 2] {
+        let line = |name, colour, points| Self {
+            name,
+            colour,
+            points,
+        };
+        [
+            line("training", "#4269d0", training),
+            line("test", "#d1563a", test),
+        ]
+    }
 }
 
 /// Two charts below each other. A drawing of no epoch has axes alone.
@@ -25,19 +46,10 @@ pub(crate) fn svg(history: &[EpochReport]) -> String {
         let points = history.iter().filter_map(|e| Some((e.epoch, value(e)?)));
         points.filter(|(_, v)| v.is_finite()).collect()
     };
-    let losses = [
-        ("training", "#4269d0", values(|e| Some(e.train_loss))),
-        ("test", "#d1563a", values(|e| e.test_loss)),
-    ];
-    let accuracies = [
-        ("training", "#4269d0", values(|e| Some(e.train_top1))),
-        ("test", "#d1563a", values(|e| e.test_top1)),
-    ];
-    let largest = |lines: &[(&str, &str, Vec<(usize, f64)>)]| {
-        let all = lines.iter().flat_map(|(_, _, v)| v.iter().map(|p| p.1));
-        all.fold(0.0, f64::max)
-    };
-    let top = largest(&losses).max(0.1);
+    let losses = Line::pair(values(|e| Some(e.train_loss)), values(|e| e.test_loss));
+    let accuracies = Line::pair(values(|e| Some(e.train_top1)), values(|e| e.test_top1));
+    let all = losses.iter().flat_map(|line| &line.points);
+    let top = all.fold(0.1, |most, point| f64::max(most, point.1));
     let charts = [
         Chart {
             title: "loss (nats)",
@@ -55,10 +67,10 @@ pub(crate) fn svg(history: &[EpochReport]) -> String {
     let last = history.last().map_or(1, |e| e.epoch.max(2));
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {}\" font-family=\"sans-serif\" \
-         font-size=\"12\"><title>Loss and accuracy by epoch</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
+         font-size=\"12\"><title>Loss and accuracy by epoch</title><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
         2.0 * HEIGHT
     );
     for (i, chart) in charts.iter().enumerate() {
@@ -70,7 +82,7 @@ pub(crate) fn svg(history: &[EpochReport]) -> String {
     out
 }
 
-fn draw(out: &mut String, chart: &Chart<'_>, last: usize) {
+fn draw(out: &mut String, chart: &Chart, last: usize) {
     let [low, high] = chart.range;
     let x = |epoch: usize| {
         LEFT + (WIDTH - LEFT - RIGHT) * (epoch.max(1) - 1) as f64 / (last.max(2) - 1) as f64
@@ -101,7 +113,12 @@ fn draw(out: &mut String, chart: &Chart<'_>, last: usize) {
             HEIGHT - BOTTOM + 16.0
         );
     }
-    for (i, (name, colour, points)) in chart.lines.iter().enumerate() {
+    for (i, line) in chart.lines.iter().enumerate() {
+        let Line {
+            name,
+            colour,
+            points,
+        } = line;
         if points.is_empty() {
             continue;
         }

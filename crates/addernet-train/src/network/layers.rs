@@ -15,10 +15,6 @@ use crate::op::AdderConvOptions;
 
 /// A node's parameters.
 #[derive(Module, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a network has a few dozen of them, each in front of megabytes"
-)]
 pub(super) enum Layer {
     /// An adder convolution.
     Adder(AdderConv2d),
