@@ -129,7 +129,6 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<()> {
     if args.dataset.is_none() && (args.place.data_dir.is_some() || args.place.resize.is_some()) {
         usage_error("analyze", "--data-dir and --resize need --dataset NAME");
     }
-    let energy_model = args.energy.open()?;
     let runtime = args.run.start()?;
     let report = write(args, &runtime)?;
     if args.run.json {
@@ -174,6 +173,7 @@ pub(crate) fn write_page(
         reference: None,
         evaluate: true,
         limit: None,
+        energy: EnergyArgs { energy_model: None },
         sweep: Some(sweep.to_owned()),
         output: output.to_owned(),
         run: run.clone(),
@@ -183,6 +183,7 @@ pub(crate) fn write_page(
 
 /// Analyses and writes the page.
 fn write(args: &AnalyzeArgs, runtime: &Runtime) -> anyhow::Result<Report> {
+    let energy_model = args.energy.open()?;
     output::check_destination(&args.output)?;
     for input in [Some(&args.model.model), args.reference.as_ref()] {
         if input.is_some_and(|input| output::is_same_file(&args.output, input)) {
