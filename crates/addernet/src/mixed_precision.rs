@@ -96,14 +96,12 @@ impl Budget {
 
     fn costs(&self, graph: &Graph) -> Result<Costs, Error> {
         let terms = terms(graph)?;
-        match self {
+        let (layers, limit) = match self {
             Self::AverageBits(bits) => {
                 let of = |terms: u64| BITS.map(|bits| f64::from(bits) * terms as f64).collect();
                 let total: f64 = terms.iter().map(|&(_, terms)| terms as f64).sum();
-                Ok(Costs {
-                    layers: terms.iter().map(|&(_, terms)| of(terms)).collect(),
-                    limit: bits * total,
-                })
+                let layers = terms.iter().map(|&(_, terms)| of(terms)).collect();
+                (layers, bits * total)
             }
             Self::Energy { limit, model } => {
                 let energies = LayerEnergies::new(graph, model, 1)?;
@@ -111,20 +109,21 @@ impl Budget {
                     BITS.map(|bits| Ok(energies.layer(node, bits, bits)?.picojoules()))
                         .collect()
                 };
-                Ok(Costs {
-                    layers: terms
-                        .iter()
-                        .map(|(node, _)| of(node))
-                        .collect::<Result<_, _>>()?,
-                    limit: limit.picojoules() - energies.fixed().picojoules(),
-                })
+                let layers = terms.iter().map(|(node, _)| of(node));
+                let limit = limit.picojoules() - energies.fixed().picojoules();
+                (layers.collect::<Result<_, _>>()?, limit)
             }
-        }
+        };
+        Ok(Costs {
+            terms,
+            layers,
+            limit,
+        })
     }
 
     /// Why the smallest network is too large.
     fn too_small(&self, costs: &Costs) -> Error {
-        let least: f64 = costs.layers.iter().filter_map(|layer| layer.first()).sum();
+        let least = costs.with(*BITS.start());
         refusal(match self {
             Self::AverageBits(bits) => format!("{bits} bits on average are too few"),
             Self::Energy { limit, .. } => {
@@ -148,6 +147,8 @@ fn refusal(reason: String) -> Error {
 
 /// A budget in numbers.
 struct Costs {
+    /// The adder layers in topological order, and their terms |x − w| for one image.
+    terms: Vec<(String, u64)>,
     /// Of each layer with 2, 3, … 8 bits.
     layers: Vec<Vec<f64>>,
     /// What they may come to together.
@@ -155,11 +156,20 @@ struct Costs {
 }
 
 impl Costs {
+    /// Of all layers with so many bits.
+    fn with(&self, bits: u8) -> f64 {
+        let width = usize::from(bits - BITS.start());
+        self.layers.iter().map(|layer| layer[width]).sum()
+    }
+
+    fn affordable(&self, bits: u8) -> bool {
+        self.with(bits) <= self.limit * (1.0 + ROUNDING)
+    }
+
     fn uniform(&self) -> u8 {
-        let total = |width: usize| self.layers.iter().map(|layer| layer[width]).sum::<f64>();
-        let affordable =
-            |bits: &u8| total(usize::from(bits - BITS.start())) <= self.limit * (1.0 + ROUNDING);
-        BITS.rev().find(affordable).unwrap_or(*BITS.start())
+        let mut bits = BITS.rev();
+        bits.find(|&bits| self.affordable(bits))
+            .unwrap_or(*BITS.start())
     }
 }
 
@@ -173,7 +183,7 @@ impl BitAllocation {
 
 /// Measures what each layer's quantization costs and gives the bits to those that need them.
 ///
-/// `quantized_at` quantizes all layers with so many bits.
+/// `quantized_at` quantizes all layers with so many bits. A budget that is too small is refused before that.
 pub(crate) fn allocate_bits(
     model: &Model,
     training: &Images,
@@ -183,15 +193,16 @@ pub(crate) fn allocate_bits(
     progress: &dyn Progress,
     mut quantized_at: impl FnMut(u8) -> Result<BTreeMap<String, QuantizedLayer>, Error>,
 ) -> Result<BitAllocation, Error> {
+    let costs = budget.costs(model.graph())?;
+    if !costs.affordable(*BITS.start()) {
+        return Err(budget.too_small(&costs));
+    }
     let measured = MEASURED
         .map(|bits| {
             let layers = quantized_at(bits)?;
             measure(model, &layers, training, seed, kernel, progress)
         })
         .collect::<Result<Vec<_>, Error>>()?;
-    let graph = model.graph();
-    let terms = terms(graph)?;
-    let costs = budget.costs(graph)?;
     let kl = |layer: usize| -> Vec<f64> {
         let mut kl: Vec<f64> = measured
             .iter()
@@ -202,7 +213,7 @@ pub(crate) fn allocate_bits(
         }
         kl
     };
-    let kls: Vec<Vec<f64>> = (0..terms.len()).map(kl).collect();
+    let kls: Vec<Vec<f64>> = (0..costs.terms.len()).map(kl).collect();
     let choices: Vec<Vec<Choice>> = (costs.layers.iter().zip(&kls))
         .map(|(costs, kl)| {
             let choice = |(&cost, &loss): (&f64, &f64)| Choice { cost, loss };
@@ -215,7 +226,7 @@ pub(crate) fn allocate_bits(
     let uniform = usize::from(costs.uniform() - BITS.start());
     let expected_kl = kls.iter().zip(&chosen).map(|(kl, &c)| kl[c]).sum();
     let uniform_kl = kls.iter().map(|kl| kl[uniform]).sum();
-    let layers: Vec<LayerAllocation> = (terms.into_iter().zip(kls).zip(chosen))
+    let layers: Vec<LayerAllocation> = (costs.terms.into_iter().zip(kls).zip(chosen))
         .map(|(((node, terms), kl), choice)| LayerAllocation {
             node,
             bits: BITS.start() + choice as u8,

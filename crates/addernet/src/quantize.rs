@@ -234,7 +234,7 @@ pub fn quantize(
             };
             let mut settings = method.clone();
             if let Some(budget) = &options.budget {
-                let chosen = run.allocate(&model, &observations, budget)?;
+                let chosen = run.allocate(&model, &observations, method, budget)?;
                 settings.layer_bits = chosen.layer_bits();
                 allocation = Some(chosen);
             }

@@ -11,6 +11,19 @@ fn run(budget: f64) -> Result<Quantization, Error> {
 }
 
 fn within(budget: Budget) -> Result<Quantization, Error> {
+    listened(budget, &())
+}
+
+/// Fails the test if any layer's sensitivity is measured.
+struct NoSensitivity;
+
+impl Progress for NoSensitivity {
+    fn begin(&self, stage: Stage, _: usize) {
+        assert_eq!(stage, Stage::Calibration);
+    }
+}
+
+fn listened(budget: Budget, progress: &dyn Progress) -> Result<Quantization, Error> {
     let mut method = Reconstruction::new(4, 4);
     method.tuning = Tuning {
         steps: 0,
@@ -24,7 +37,7 @@ fn within(budget: Budget) -> Result<Quantization, Error> {
         ..QuantizeOptions::new(MethodSettings::Reconstruction(method))
     };
     let kernel = addernet_kernels::select(None)?;
-    quantize(&model, &training, &options, kernel, &())
+    quantize(&model, &training, &options, kernel, progress)
 }
 
 #[test]
@@ -95,6 +108,7 @@ fn an_energy_budget_is_kept() {
     assert!(allocation.expected_kl <= allocation.uniform_kl);
 
     let little = Energy::from_picojoules(uniform(2).picojoules() * 0.9);
-    let error = within(budget(little)).unwrap_err().to_string();
+    let refused = listened(budget(little), &NoSensitivity);
+    let error = refused.unwrap_err().to_string();
     assert!(error.contains(&uniform(2).to_string()), "{error}");
 }

@@ -89,16 +89,24 @@ impl ReconstructionRun<'_> {
         Ok(quantized)
     }
 
-    /// Bits per layer within a budget, from what each layer alone costs when its scale is searched.
+    /// Bits per layer within a budget, from what each layer alone costs when `settings` find its scale.
     pub(super) fn allocate(
         &self,
         model: &Model,
         observations: &Observations,
+        settings: &Reconstruction,
         budget: &Budget,
     ) -> Result<BitAllocation, Error> {
         let quantized_at = |bits| {
-            let mut settings = Reconstruction::new(bits, bits);
-            settings.tuning.steps = 0;
+            let settings = Reconstruction {
+                weight_bits: bits,
+                activation_bits: bits,
+                tuning: Tuning {
+                    steps: 0,
+                    ..settings.tuning
+                },
+                ..settings.clone()
+            };
             let quantized = self.reconstruct(model, observations, &settings)?;
             Ok(quantized.layers().clone())
         };
