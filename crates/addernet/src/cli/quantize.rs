@@ -481,9 +481,11 @@ impl std::fmt::Display for Report {
         writeln!(
             f,
             "method        {method}, {}, {} adder layers",
-            match weight_bits == activation_bits {
-                true => format!("{weight_bits} bits"),
-                false => format!("weights of {weight_bits} bits, activations of {activation_bits}"),
+            match (&self.mixed_precision, weight_bits == activation_bits) {
+                (Some(_), _) => format!("up to {weight_bits} bits"),
+                (None, true) => format!("{weight_bits} bits"),
+                (None, false) =>
+                    format!("weights of {weight_bits} bits, activations of {activation_bits}"),
             },
             self.layers.len()
         )?;
