@@ -42,8 +42,8 @@ def arguments():
     return parser.parse_args()
 
 
-def enter_environment(directory):
-    """Runs this script again inside its own environment."""
+def enter_environment(directory, script=__file__):
+    """Runs a script again inside its own environment."""
     python = directory / "bin" / "python"
     if not python.exists():
         print(f"making {directory}", file=sys.stderr)
@@ -53,17 +53,24 @@ def enter_environment(directory):
     environment = {name: value for name, value in os.environ.items() if name not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
     # Without the two variables above OpenBLAS picks its kernels for this CPU, as it does for its users.
     environment.update({name: "1" for name in ONE_THREAD}, ADDERNET_PEERS_INSIDE="1")
-    os.execve(python, [str(python), __file__, *sys.argv[1:]], environment)
+    os.execve(python, [str(python), script, *sys.argv[1:]], environment)
 
 
-def build():
-    command = ["cargo", "build", "--release", "-q", "-p", "addernet-kernels", "--example", "kernel_throughput"]
+def build(package, example):
+    """Builds a Rust example and gives its path."""
+    command = ["cargo", "build", "--release", "-q", "-p", package, "--example", example]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
     metadata = subprocess.run(
         ["cargo", "metadata", "--no-deps", "--format-version", "1"], cwd=ROOT, check=True, capture_output=True
     )
     target = pathlib.Path(json.loads(metadata.stdout)["target_directory"])
-    return target / "release" / "examples" / "kernel_throughput"
+    return target / "release" / "examples" / example
+
+
+def run_example(binary, *arguments):
+    """The JSON object that a Rust example prints."""
+    ours = subprocess.run([binary, *arguments], check=True, capture_output=True, text=True)
+    return json.loads(ours.stdout)
 
 
 def contenders(layer, batch):
@@ -138,7 +145,7 @@ def main():
     import faiss
     import torch
 
-    binary = build()
+    binary = build("addernet-kernels", "kernel_throughput")
     peers = [contenders(layer, options.batch) for layer in LAYERS]
     rates = {}  # (layer's index, contender, way) -> one rate per round
     report = None
@@ -150,10 +157,7 @@ def main():
                     value = rate(layer, images, call, options.seconds)
                     if round > 0:
                         rates.setdefault((at, name, way), []).append(value)
-        ours = subprocess.run(
-            [binary, str(options.seconds), str(options.batch)], check=True, capture_output=True, text=True
-        )
-        report = json.loads(ours.stdout)
+        report = run_example(binary, str(options.seconds), str(options.batch))
         for at, layer in enumerate(report["layers"]):
             if (layer["name"], layer["elements"]) != (LAYERS[at][0], elements(LAYERS[at], options.batch)):
                 raise SystemExit(f"{layer['name']} is another layer here than in the Rust example")

@@ -33,7 +33,8 @@ pub use mixed::{Choice, allocate};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
 pub use reconstruct::{
-    Kernels, Reconstruction, ReconstructionProgress, TrainingImages, Tuning, reconstruct,
+    Kernels, Learned, Learner, Reconstruction, ReconstructionProgress, TrainingImages, Tuning,
+    reconstruct,
 };
 pub use sensitivity::{Effect, LayerSensitivity, Sensitivity, SensitivityProbe, sensitivity};
 pub use simulate::Simulator;

@@ -1,7 +1,7 @@
 //! How long a training step takes: `cargo run --release -p addernet-train --example step_time -- resnet20 32 1`
-//! (network, images per step, threads).
+//! (network, images per step, threads; then `--json` for one JSON object).
 //!
-//! Prints the fastest of ten steps in milliseconds, split into the passes, and beside it the adder layers' kernels alone.
+//! Prints the medians of ten steps in milliseconds, split into the passes, and beside them the adder layers' kernels alone.
 
 use std::time::Instant;
 
@@ -22,22 +22,51 @@ fn main() -> Result<()> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
-    step(architecture, batch)?;
-    kernels(architecture, batch)
+    let [forward, whole] = step(architecture, batch)?;
+    let [kernel_forward, grad_input, grad_weight] = kernels(architecture, batch)?;
+    if argument(3, "") == "--json" {
+        let report = serde_json::json!({
+            "network": architecture.name(),
+            "batch": batch,
+            "threads": threads,
+            "kernel": select(None)?.name(),
+            "step_ms": whole,
+            "forward_ms": forward,
+            "kernels_ms": {
+                "forward": kernel_forward,
+                "grad_input": grad_input,
+                "grad_weight": grad_weight,
+            },
+        });
+        println!("{report}");
+        return Ok(());
+    }
+    println!(
+        "{architecture}, batch {batch}: forward {forward:.1} ms, backward {:.1} ms, together {whole:.1} ms",
+        whole - forward
+    );
+    println!(
+        "kernels alone ({}): forward {kernel_forward:.1} ms, grad_input {grad_input:.1} ms, grad_weight {grad_weight:.1} ms",
+        select(None)?.name()
+    );
+    Ok(())
 }
 
-/// The fastest of ten runs, in milliseconds.
-fn fastest(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let mut best = f64::INFINITY;
+/// The median of ten runs after a first one, in milliseconds.
+fn median(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    run()?;
+    let mut times = Vec::new();
     for _ in 0..10 {
         let start = Instant::now();
         run()?;
-        best = best.min(start.elapsed().as_secs_f64());
+        times.push(1e3 * start.elapsed().as_secs_f64());
     }
-    Ok(1e3 * best)
+    times.sort_by(f64::total_cmp);
+    Ok((times[4] + times[5]) / 2.0)
 }
 
-fn step(architecture: Architecture, batch: usize) -> Result<()> {
+/// Milliseconds of a forward pass, and of one with its backward pass.
+fn step(architecture: Architecture, batch: usize) -> Result<[f64; 2]> {
     let device = Device::flex().autodiff();
     let input = architecture.default_input();
     let graph = architecture.graph(input, architecture.default_classes())?;
@@ -50,23 +79,20 @@ fn step(architecture: Architecture, batch: usize) -> Result<()> {
     let images = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), &device);
     let labels = Tensor::<1, Int>::zeros([batch], &device);
     let loss = CrossEntropyLossConfig::new().init(&device);
-    let forward = fastest(|| {
+    let forward = median(|| {
         drop(network.forward(images.clone()));
         Ok(())
     })?;
-    let whole = fastest(|| {
+    let whole = median(|| {
         let logits = network.forward(images.clone());
         drop(loss.forward(logits, labels.clone()).backward());
         Ok(())
     })?;
-    println!(
-        "{architecture}, batch {batch}: forward {forward:.1} ms, backward {:.1} ms, together {whole:.1} ms",
-        whole - forward
-    );
-    Ok(())
+    Ok([forward, whole])
 }
 
-fn kernels(architecture: Architecture, batch: usize) -> Result<()> {
+/// Milliseconds of the kernels of all adder layers: forward, gradients of the input and of the weights.
+fn kernels(architecture: Architecture, batch: usize) -> Result<[f64; 3]> {
     let kernel = select(None)?;
     let graph = architecture.graph(architecture.default_input(), architecture.default_classes())?;
     let mut sums = [0.0; 3];
@@ -80,20 +106,15 @@ fn kernels(architecture: Architecture, batch: usize) -> Result<()> {
             values(geometry.out_len()),
         );
         let mut y = g.clone();
-        sums[0] += fastest(|| {
+        sums[0] += median(|| {
             let packed = kernel.pack(geometry.weight_shape(), &w)?;
             Ok(kernel.forward(&geometry, &x, &packed, &mut y)?)
         })?;
         let mut grad_x = x.clone();
-        sums[1] += fastest(|| Ok(kernel.grad_input(&geometry, &x, &w, &g, &mut grad_x)?))?;
+        sums[1] += median(|| Ok(kernel.grad_input(&geometry, &x, &w, &g, &mut grad_x)?))?;
         let mut grad_w = w.clone();
         let kind = WeightGradient::FullPrecision;
-        sums[2] += fastest(|| Ok(kernel.grad_weight(&geometry, &x, &w, &g, kind, &mut grad_w)?))?;
+        sums[2] += median(|| Ok(kernel.grad_weight(&geometry, &x, &w, &g, kind, &mut grad_w)?))?;
     }
-    let [forward, input, weight] = sums;
-    println!(
-        "kernels alone ({}): forward {forward:.1} ms, grad_input {input:.1} ms, grad_weight {weight:.1} ms",
-        kernel.name()
-    );
-    Ok(())
+    Ok(sums)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use addernet_graph::file::ModelFile;
 use addernet_graph::{Graph, Model};
+use addernet_quant::Observations;
 use ndarray::{ArrayD, IxDyn};
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +17,12 @@ use crate::recipe::Recipe;
 const TRAINING: &str = "training";
 /// Version of the extension.
 const VERSION: u32 = 1;
+/// Key of the extension with what calibration saw.
+const OBSERVATIONS: &str = "observations";
 /// Name prefix of the optimizer's velocities.
 const VELOCITY: &str = "velocity:";
+/// Name prefix of the values of a quantized learner.
+const LEARNER: &str = "learner:";
 
 /// Where a run is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,22 +82,35 @@ impl Position {
 pub(crate) struct Checkpoint {
     pub(crate) position: Position,
     pub(crate) model: Model,
-    /// The optimizer's velocities by parameter name; none before the first step.
-    pub(crate) velocities: BTreeMap<String, Vec<f32>>,
+    /// The optimizer's velocities by parameter name; none before the first step. In quantization-aware training, the
+    /// learner's values by name.
+    pub(crate) values: BTreeMap<String, Vec<f32>>,
+    /// In quantization-aware training, what calibration saw.
+    pub(crate) observations: Option<Observations>,
 }
 
 impl Checkpoint {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, TrainError> {
         let mut file = ModelFile::from(self.model.clone());
         file.set_extension(TRAINING, &self.position)?;
-        for (name, shape) in learned(self.model.graph()) {
-            if let Some(values) = self.velocities.get(&name.1) {
+        if let Some(observations) = &self.observations {
+            file.set_extension(OBSERVATIONS, observations)?;
+        }
+        if self.position.recipe.qat.is_some() {
+            for (name, values) in &self.values {
+                let array = ndarray::Array1::from(values.clone()).into_dyn();
+                file.insert(format!("{LEARNER}{name}"), array);
+            }
+            return Ok(file.to_bytes()?);
+        }
+        for ((_, name), shape) in learned(self.model.graph()) {
+            if let Some(values) = self.values.get(&name) {
                 let array = ArrayD::from_shape_vec(IxDyn(&shape), values.clone());
                 let array = array.map_err(|error| TrainError::Run {
-                    path: PathBuf::from(&name.1),
+                    path: PathBuf::from(&name),
                     reason: error.to_string(),
                 })?;
-                file.insert(format!("{VELOCITY}{}", name.1), array);
+                file.insert(format!("{VELOCITY}{name}"), array);
             }
         }
         Ok(file.to_bytes()?)
@@ -123,20 +141,49 @@ impl Checkpoint {
                 position.history.len()
             )));
         }
-        let mut velocities = BTreeMap::new();
-        if position.epoch + position.step > 0 {
+        let observations: Option<Observations> = file.extension(OBSERVATIONS)?;
+        let begun = position.epoch + position.step > 0;
+        let mut values = BTreeMap::new();
+        if position.recipe.qat.is_some() {
+            values = take_learner(&mut file)?;
+            if begun && observations.is_none() {
+                return Err(invalid("is damaged: its `observations` are gone".into()));
+            }
+        } else if begun {
             for ((node, name), shape) in learned(&file.graph) {
                 let stored = file.take::<f32>(&node, &format!("{VELOCITY}{name}"), &shape)?;
-                velocities.insert(name, stored.into_iter().collect());
+                values.insert(name, stored.into_iter().collect());
             }
         }
-        file.extensions.remove(TRAINING);
+        for key in [TRAINING, OBSERVATIONS] {
+            file.extensions.remove(key);
+        }
         Ok(Self {
             position,
             model: file.into_model()?,
-            velocities,
+            values,
+            observations,
         })
     }
+}
+
+/// All tensors of the learner; it checks itself whether they fit.
+fn take_learner(file: &mut ModelFile) -> Result<BTreeMap<String, Vec<f32>>, TrainError> {
+    let names: Vec<(String, Vec<usize>)> = file
+        .tensors
+        .iter()
+        .filter(|(name, _)| name.starts_with(LEARNER))
+        .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+        .collect();
+    let mut values = BTreeMap::new();
+    for (name, shape) in names {
+        let stored = file.take::<f32>("learner", &name, &shape)?;
+        values.insert(
+            name[LEARNER.len()..].to_owned(),
+            stored.into_iter().collect(),
+        );
+    }
+    Ok(values)
 }
 
 /// Node, full name and shape of all parameters but BN's running statistics.

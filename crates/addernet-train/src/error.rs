@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use addernet_data::DataError;
 use addernet_graph::GraphError;
+use addernet_kernels::KernelError;
+use addernet_quant::QuantError;
 
 /// What can go wrong with a training run.
 ///
@@ -14,6 +16,12 @@ pub enum TrainError {
     /// The graph, its parameters or a model file.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// Quantization-aware training.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+    /// The L1 operator.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The data set.
     #[error(transparent)]
     Data(#[from] DataError),

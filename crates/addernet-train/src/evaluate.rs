@@ -1,8 +1,7 @@
-//! Loss and accuracy of a float model.
+//! Loss and accuracy.
 
 use addernet_data::{Dataset, Transform, batches};
-use addernet_graph::{Executor, Model};
-use addernet_kernels::AdderKernelF32;
+use ndarray::{Array2, Array4};
 use rayon::prelude::*;
 
 use crate::error::TrainError;
@@ -19,14 +18,13 @@ pub(crate) struct Score {
 /// Images that a thread takes through the network at a time.
 const IMAGES: usize = 16;
 
-/// Runs the model on all images; the same for any number of threads.
+/// Runs a network on all images; the same for any number of threads. `run` gives the logits (N, classes) of images
+/// (N,H,W,C).
 pub(crate) fn evaluate(
-    model: &Model,
     dataset: &Dataset,
     transform: &Transform,
-    kernel: &'static dyn AdderKernelF32,
+    run: impl Fn(Array4<f32>) -> Result<Array2<f32>, TrainError> + Sync,
 ) -> Result<Score, TrainError> {
-    let executor = Executor::new(model, kernel)?;
     let indices: Vec<usize> = (0..dataset.len()).collect();
     let parts = indices
         .par_chunks(IMAGES)
@@ -34,7 +32,7 @@ pub(crate) fn evaluate(
             let (mut loss, mut correct) = (0.0, 0);
             for batch in batches(dataset, indices, IMAGES, transform)? {
                 let batch = batch?;
-                let logits = executor.run(batch.images)?;
+                let logits = run(batch.images)?;
                 for (row, &label) in logits.rows().into_iter().zip(&batch.labels) {
                     let row: Vec<f32> = row.to_vec();
                     loss += cross_entropy(&row, label as usize);

@@ -46,6 +46,11 @@ pub struct EpochReport {
 ///
 /// `()` is the listener that does not listen.
 pub trait TrainListener {
+    /// Something that takes a while comes before the first step: `what` says it in a few words.
+    fn prepare(&self, what: &str) {
+        let _ = what;
+    }
+
     /// The run begins, or goes on, with so many steps done of so many.
     fn begin(&self, done: usize, steps: usize) {
         let _ = (done, steps);

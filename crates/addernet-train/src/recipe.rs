@@ -1,5 +1,7 @@
 //! Recipes: everything that decides what a training run computes.
 
+mod qat;
+
 use std::path::Path;
 
 use addernet_data::{Augmentation, DatasetKind};
@@ -7,9 +9,10 @@ use addernet_graph::zoo::Architecture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
+pub use qat::Qat;
 
 /// The built-in recipes: name and text.
-const BUILT_IN: [(&str, &str); 5] = [
+const BUILT_IN: [(&str, &str); 6] = [
     ("cifar10", include_str!("../recipes/cifar10.toml")),
     (
         "cifar10-short",
@@ -21,6 +24,7 @@ const BUILT_IN: [(&str, &str); 5] = [
         include_str!("../recipes/fashion-mnist.toml"),
     ),
     ("shapes", include_str!("../recipes/shapes.toml")),
+    ("qat", include_str!("../recipes/qat.toml")),
 ];
 
 /// How the learning rate falls.
@@ -89,6 +93,9 @@ pub struct Recipe {
     /// Seed of the initial parameters, the order of the images and their augmentation.
     #[serde(default)]
     pub seed: u64,
+    /// Quantization-aware training of a trained network; training from scratch, or on, in floating point if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qat: Option<Qat>,
 }
 
 mod default {
@@ -148,7 +155,7 @@ impl Recipe {
     }
 
     /// The recipe of that name, or in the TOML file of that path, with some fields replaced: each of `overrides` is
-    /// `key=value`, the value as in TOML, quotes around a word being optional.
+    /// `key=value` or `section.key=value`, the value as in TOML, quotes around a word being optional.
     ///
     /// # Errors
     /// [`TrainError::Recipe`] if there is no such recipe, it is not valid TOML, or a field is unknown or out of range.
@@ -187,7 +194,12 @@ impl Recipe {
             .map_err(|e: toml::de::Error| invalid(one_line(e.to_string())))?;
         for setting in overrides {
             let (key, value) = parse_override(setting.as_ref())?;
-            table.insert(key, value);
+            let (section, key) = match key.split_once('.') {
+                Some((section, key)) => (section_of(&mut table, section), key),
+                None => (Some(&mut table), key.as_str()),
+            };
+            let section = section.ok_or_else(|| invalid(format!("`{key}` has no fields")))?;
+            section.insert(key.to_owned(), value);
         }
         let recipe: Self = table
             .try_into()
@@ -263,9 +275,11 @@ impl Recipe {
                 "must be below 2^63",
             ),
         ];
-        match checks.into_iter().find(|(_, holds, _)| !holds) {
+        let wrong = checks.into_iter().find(|(_, holds, _)| !holds);
+        let wrong = wrong.map(|(field, _, reason)| (field, reason));
+        match wrong.or_else(|| self.qat.and_then(|qat| qat.wrong_field())) {
             None => Ok(()),
-            Some((field, _, reason)) => Err(TrainError::Recipe {
+            Some((field, reason)) => Err(TrainError::Recipe {
                 origin: origin.to_owned(),
                 reason: format!("`{field}` {reason}"),
             }),
@@ -326,6 +340,13 @@ fn read(name: &str) -> Result<String, TrainError> {
         return Err(invalid(format!("has {size} bytes, which is no recipe")));
     }
     std::fs::read_to_string(path).map_err(|e| invalid(e.to_string()))
+}
+
+/// The section of that name, which is made if it is not there; `None` if the name is that of a field.
+fn section_of<'t>(table: &'t mut toml::Table, name: &str) -> Option<&'t mut toml::Table> {
+    let section = table.entry(name);
+    let section = section.or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    section.as_table_mut()
 }
 
 /// `key=value` as TOML's key and value.

@@ -14,8 +14,9 @@
 //!    in units of the grid: on integers that is the derivative itself, and 0 at its jump.
 
 mod backward;
-mod distill;
 mod fit;
+mod learner;
+mod loss;
 mod optimizer;
 mod search;
 mod student;
@@ -32,6 +33,7 @@ use crate::error::QuantError;
 use crate::format::check_bits;
 use crate::model::{Provenance, QuantizedModel};
 use crate::observer::Observations;
+pub use learner::{Learned, Learner};
 use search::Search;
 use student::{State, Student};
 
@@ -70,6 +72,10 @@ pub struct Tuning {
     pub temperature: f32,
     /// Weight of the features' relative error beside the logits' divergence, at least 0.
     pub features: f32,
+    /// Share of the labels' cross-entropy in what is asked of the logits, 0 to 1; the rest is the divergence from the
+    /// float network's. [`reconstruct`] has no labels.
+    #[serde(default)]
+    pub labels: f32,
 }
 
 impl Reconstruction {
@@ -110,16 +116,18 @@ impl Reconstruction {
             scale_rate,
             temperature,
             features,
+            labels,
             ..
         } = self.tuning;
         let rates = [affine_rate, weight_rate, scale_rate, features];
         if rates.iter().all(|v| v.is_finite() && *v >= 0.0)
             && temperature.is_finite()
             && temperature > 0.0
+            && (0.0..=1.0).contains(&labels)
         {
             return Ok(());
         }
-        let reason = "rates and weights must be at least 0, the temperature above 0";
+        let reason = "rates and weights must be at least 0, the temperature above 0, the labels' share 0 to 1";
         Err(QuantError::config("tuning", reason))
     }
 }
@@ -138,6 +146,7 @@ impl Tuning {
             scale_rate: 0.003,
             temperature: 2.0,
             features: 10.0,
+            labels: 0.0,
         }
     }
 
@@ -209,24 +218,40 @@ where
     settings.check(model.graph())?;
     let TrainingImages {
         search: images,
-        batch,
+        mut batch,
     } = images;
     let executor = Executor::new(model, kernels.f32)?;
-    let mut student = Student::new(&executor, kernels.u8)?;
-    let layer_done = |_| progress.layer();
-    let mut teacher = student.clone();
-    Search::new(settings, observations, &mut student, &layer_done)
-        .run(&executor, images.clone())?;
-    if settings.tuning.steps > 0 {
-        let fine = Reconstruction {
-            layer_bits: BTreeMap::new(),
-            ..Reconstruction::new(8, 8)
-        };
-        Search::new(&fine, observations, &mut teacher, &layer_done)
+    let steps = settings.tuning.steps;
+    if steps == 0 {
+        let mut student = Student::new(&executor, kernels.u8)?;
+        let layer_done = |_| progress.layer();
+        Search::new(settings, observations, &mut student, &layer_done)
             .run(&executor, images.clone())?;
-        distill::distill(&teacher, &mut student, &settings.tuning, batch, progress)?;
+        return finish(model, observations, &student, images, provenance);
     }
-    finish(model, observations, &student, images, provenance)
+    if settings.tuning.labels != 0.0 {
+        return Err(QuantError::config("labels", "a reconstruction has none"));
+    }
+    let mut learner = Learner::search(
+        &executor,
+        observations,
+        settings,
+        &images,
+        kernels.u8,
+        progress,
+    )?;
+    for step in 0..steps {
+        let images = batch(step).map_err(|e| QuantError::Images {
+            source: Box::new(e),
+        })?;
+        let learned = learner.learn(&images, None, step, optimizer::schedule(step, steps))?;
+        if !learned.loss.is_finite() {
+            let reason = "the loss is not finite: use a lower learning rate";
+            return Err(QuantError::config("tuning", reason));
+        }
+        progress.tuned(images.dim().0);
+    }
+    learner.finish(observations, &images, provenance)
 }
 
 /// The quantized model that a student stands for.

@@ -119,6 +119,29 @@ pub(super) enum State {
     Linear(LinearState),
 }
 
+impl State {
+    /// Calls `with` for all values that can change.
+    pub(super) fn visit(&mut self, with: &mut dyn FnMut(&str, &mut [f32])) {
+        match self {
+            State::Adder(state) => {
+                with("latent", &mut state.latent);
+                with("bias", &mut state.bias);
+                with("scale", std::slice::from_mut(&mut state.group.scale));
+                with("output_step", std::slice::from_mut(&mut state.output_step));
+            }
+            State::Affine(state) => {
+                with("factor", &mut state.factor);
+                with("offset", &mut state.offset);
+                with("centre", &mut state.centre);
+            }
+            State::Linear(state) => {
+                with("weight", &mut state.weight);
+                with("bias", &mut state.bias);
+            }
+        }
+    }
+}
+
 /// Gradients of a node's parameters: latent weights; factor and offset; weight and bias.
 pub(super) type Gradients = BTreeMap<NodeId, [Vec<f32>; 2]>;
 
@@ -213,6 +236,12 @@ impl<'m> Student<'m> {
             state.packed = Some(packed.map_err(|e| QuantError::layer(node.name(), e.to_string()))?);
         }
         Ok(())
+    }
+
+    /// Packs the codes of all adder layers anew.
+    pub(super) fn repack_all(&mut self) -> Result<(), QuantError> {
+        let ids: Vec<NodeId> = self.states.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.repack(id))
     }
 
     /// One node's output on the student's own inputs; adder layers also return their input's codes, in

@@ -90,3 +90,24 @@ fn overrides_replace_fields_and_say_what_is_wrong() {
     let error = Recipe::parse("x.toml", "lr = ", &NONE).unwrap_err();
     assert!(error.to_string().starts_with("recipe x.toml: "), "{error}");
 }
+
+#[test]
+fn sections_have_fields_of_their_own() {
+    let recipe = Recipe::load("qat", &["qat.weight-bits=2", "qat.labels=0.5", "epochs=1"]).unwrap();
+    let qat = recipe.qat.unwrap();
+    assert_eq!((qat.weight_bits, qat.activation_bits), (2, 4));
+    assert_eq!((qat.labels, recipe.epochs), (0.5, 1));
+    // A recipe becomes one for quantization-aware training.
+    let recipe = Recipe::load("shapes", &["qat.weight-bits=3", "qat.activation-bits=3"]).unwrap();
+    assert_eq!(recipe.qat.unwrap().calibration_images, 2048);
+    for (setting, expected) in [
+        ("qat.weight-bits=1", "`qat.weight-bits` must be 2 to 8"),
+        ("qat.labels=2", "`qat.labels` must be 0 to 1"),
+        ("qat.temperature=0", "`qat.temperature` must be finite"),
+        ("qat.speed=1", "unknown field `speed`"),
+        ("epochs.weight-bits=1", "`weight-bits` has no fields"),
+    ] {
+        let error = Recipe::load("qat", &[setting]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}

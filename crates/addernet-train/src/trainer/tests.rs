@@ -2,7 +2,11 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use addernet_data::{DatasetKind, OpenOptions, Split};
+use addernet_graph::GraphError;
+use addernet_graph::file::ModelFile;
+use addernet_quant::store;
 
+use super::course::steps;
 use super::*;
 use crate::init::initial_model;
 
@@ -28,8 +32,20 @@ fn start(path: &Path, recipe: Recipe) -> Run {
     let input = FeatureShape::new(3, 32, 32);
     let graph = recipe.architecture.graph(input, 10).unwrap();
     let model = initial_model(graph, recipe.seed).unwrap();
+    start_from(&model, path, recipe)
+}
+
+fn start_from(model: &Model, path: &Path, recipe: Recipe) -> Run {
     let folder = RunFolder::create(path).unwrap();
-    Run::start(folder, recipe, &model, None, TrainOptions::default()).unwrap()
+    Run::start(folder, recipe, model, None, TrainOptions::default()).unwrap()
+}
+
+/// A network with something to quantize: its BN has seen activations.
+fn float() -> Model {
+    let scratch = tempfile::tempdir().unwrap();
+    let recipe = recipe(&["epochs=1", "bn-momentum=1.0"]);
+    let mut run = start(&scratch.path().join("float"), recipe);
+    train(&mut run, &()).unwrap().model().clone()
 }
 
 /// On one thread: then all sums are in the same order.
@@ -38,7 +54,7 @@ fn one_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     pool.unwrap().install(work)
 }
 
-fn train(run: &mut Run, listener: &dyn TrainListener) -> Result<Model, TrainError> {
+fn train(run: &mut Run, listener: &dyn TrainListener) -> Result<Trained, TrainError> {
     let (train, test) = (shapes(Split::Train, 80), shapes(Split::Test, 40));
     let data = TrainingData {
         train: &train,
@@ -78,6 +94,7 @@ fn a_run_repeats_exactly_and_leaves_its_files() {
             assert_eq!(run.history().len(), 2);
             model
         });
+        let models = models.map(|trained| trained.model().clone());
         assert_eq!(models[0].parameters(), models[1].parameters());
         let mut names: Vec<String> = std::fs::read_dir(&paths[0])
             .unwrap()
@@ -103,33 +120,106 @@ fn a_run_repeats_exactly_and_leaves_its_files() {
     });
 }
 
+/// Kills runs at each of these writes, resumes them, and compares what becomes of them with a run that was not killed.
+fn kill_and_resume(
+    model: &Model,
+    recipe: &Recipe,
+    writes: impl IntoIterator<Item = usize>,
+) -> usize {
+    let scratch = tempfile::tempdir().unwrap();
+    let options = TrainOptions {
+        checkpoint_every: Duration::ZERO,
+        ..TrainOptions::default()
+    };
+    let start = |name: &str| start_from(model, &scratch.path().join(name), recipe.clone());
+    let whole = train(&mut start("whole"), &()).unwrap();
+    let mut kills = 0;
+    for writes in writes {
+        let name = writes.to_string();
+        let mut run = start(&name);
+        run.course.options = options;
+        let dying = Dying {
+            writes: RefCell::new(writes),
+        };
+        kills += usize::from(train(&mut run, &dying).is_err());
+        let folder = RunFolder::open(&scratch.path().join(&name)).unwrap();
+        let mut run = Run::resume(folder, options).unwrap();
+        let resumed = train(&mut run, &()).unwrap();
+        let parameters = [&resumed, &whole].map(|trained| trained.model().parameters());
+        assert_eq!(parameters[0], parameters[1], "{writes}");
+        if let (Trained::Quantized(a), Trained::Quantized(b)) = (&resumed, &whole) {
+            assert_eq!(a.layers(), b.layers(), "{writes}");
+        }
+        assert_eq!(run.history().len(), recipe.epochs);
+    }
+    kills
+}
+
 #[test]
 fn a_run_killed_at_any_write_resumes_to_the_same_network() {
-    one_thread(|| {
-        let scratch = tempfile::tempdir().unwrap();
-        let options = TrainOptions {
-            checkpoint_every: Duration::ZERO,
-            ..TrainOptions::default()
-        };
-        let whole = train(&mut start(&scratch.path().join("whole"), recipe(&[])), &()).unwrap();
-        let mut kills = 0;
-        // 3 steps and 5 more files in each epoch, 6 files before and 1 after them.
-        for writes in 1..=22 {
-            let path = scratch.path().join(writes.to_string());
-            let mut run = start(&path, recipe(&[]));
-            run.options = options;
-            let dying = Dying {
-                writes: RefCell::new(writes),
-            };
-            kills += usize::from(train(&mut run, &dying).is_err());
-            let folder = RunFolder::open(&path).unwrap();
-            let mut run = Run::resume(folder, options).unwrap();
-            let resumed = train(&mut run, &()).unwrap();
-            assert_eq!(resumed.parameters(), whole.parameters(), "{writes}");
-            assert_eq!(run.history().len(), 2);
-        }
-        assert!(kills >= 20, "{kills}");
+    // 3 steps and 5 more files in each epoch, 6 files before and 1 after them.
+    let kills = one_thread(|| {
+        let recipe = recipe(&[]);
+        let graph = recipe.architecture.graph(FeatureShape::new(3, 32, 32), 10);
+        let model = initial_model(graph.unwrap(), recipe.seed).unwrap();
+        kill_and_resume(&model, &recipe, 1..=22)
     });
+    assert!(kills >= 20, "{kills}");
+}
+
+#[test]
+fn quantization_aware_training_resumes_to_the_same_codes() {
+    let recipe = recipe(&QAT);
+    // Before the first step, within an epoch, between two, at the end; on as many threads as there are.
+    assert_eq!(kill_and_resume(&float(), &recipe, [1, 3, 8, 12, 17]), 5);
+}
+
+/// A little of it, on few images.
+const QAT: [&str; 5] = [
+    "qat.weight-bits=3",
+    "qat.activation-bits=4",
+    "qat.calibration-images=20",
+    "qat.labels=0.5",
+    "lr=1.0",
+];
+
+#[test]
+fn quantization_aware_training_lowers_the_loss_and_leaves_a_quantized_model() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let settings = [
+        "epochs=6",
+        "crop-padding=0",
+        "flip=false",
+        "qat.weight-rate=0.01",
+    ];
+    let mut run = start_from(&float(), &path, recipe(&[&QAT[..], &settings].concat()));
+    let Trained::Quantized(trained) = train(&mut run, &()).unwrap() else {
+        panic!("not quantized");
+    };
+    let losses: Vec<f64> = run.history().iter().map(|e| e.train_loss).collect();
+    assert!(losses[5] < losses[0], "{losses:?}");
+    assert!(run.history()[5].test_top1.is_some());
+    let stored = store::from_file(ModelFile::read(path.join("model.safetensors")).unwrap());
+    let stored = stored.unwrap();
+    assert_eq!(stored.layers(), trained.layers());
+    assert_eq!(stored.provenance().method, "quantization-aware-training");
+    assert_eq!(stored.model().info().class_names[0], "circle");
+    for layer in stored.layers().values() {
+        assert_eq!(layer.weight_format.bits, 3);
+        assert_eq!(layer.activation_format.bits, 4);
+    }
+    // The checkpoint has another kind of network in it.
+    let file = path.join("checkpoint.safetensors");
+    let mut damaged = ModelFile::read(&file).unwrap();
+    damaged.extensions.remove("observations");
+    std::fs::write(&file, damaged.to_bytes().unwrap()).unwrap();
+    let folder = RunFolder::open(&path).unwrap();
+    let error = Run::resume(folder, TrainOptions::default()).err().unwrap();
+    assert!(
+        error.to_string().contains("`observations` are gone"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -77,7 +77,7 @@ pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let runtime = args.run.start()?;
     let recipe = Recipe::load("shapes", &[format!("seed={}", args.run.seed)])?;
     let mut training = begin(&args.out.join("train"), recipe, &runtime)?;
-    let model = train::train(&mut training, None)?;
+    let model = train::train(&mut training, None)?.model().clone();
 
     let open = |split| Images::open(&model, DatasetKind::Shapes, None, split, None);
     let (train_images, test) = (open(Split::Train)?, open(Split::Test)?);

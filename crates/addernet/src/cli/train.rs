@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 use addernet::data::{OpenOptions, default_resize};
 use addernet::graph::FeatureShape;
 use addernet::train::{
-    Recipe, Run, RunFolder, TrainError, TrainOptions, TrainingData, initial_model,
+    Recipe, Run, RunFolder, TrainError, TrainOptions, Trained, TrainingData, initial_model,
 };
-use addernet::{AnyModel, Architecture, Dataset, DatasetKind, Images, ImportOptions, Model, Split};
+use addernet::{
+    Accuracy, AnyModel, Architecture, Dataset, DatasetKind, Engine, Images, ImportOptions, Model,
+    QuantizedModel, Split, evaluate, kernels,
+};
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
-use super::args::{self, RunArgs, count, dataset};
+use super::args::{self, RunArgs, Runtime, count, dataset};
 use super::output;
+use super::progress::Bars;
 pub(crate) use progress::TrainBar;
 
 const EXAMPLES: &str = "\
@@ -28,20 +32,25 @@ Examples:
     addernet train --resume run
   Your own recipe, with a setting replaced:
     addernet train --show cifar10 > mine.toml
-    addernet train mine.toml --set weight-decay=1e-4 --data-dir data --out mine";
+    addernet train mine.toml --set weight-decay=1e-4 --data-dir data --out mine
+  Quantization-aware: a trained network learns on with 2-bit codes in place:
+    addernet train --qat --bits 2 --from resnet20.pth --dataset cifar10 --data-dir data --out qat2";
 
-/// Train a network from scratch, or go on training one
+/// Train a network from scratch, go on training one, or train it with its codes in place (--qat)
 ///
 /// RECIPE is one of the built-in ones (see --list) or a TOML file; --show prints one with all its fields. Each field can be
 /// replaced by --set, the usual ones by flags of their own. OUT holds the run: its checkpoint, metrics.csv and
 /// metrics.json, curves.svg, and model.safetensors, which eval, quantize and the other verbs take. A run that was stopped,
 /// by whatever, goes on with --resume; with --threads 1 to the same network, bit for bit. The test split is measured after
 /// each epoch and chooses nothing.
+///
+/// With --qat, the float network of --from is quantized as by `quantize --method auto`, and goes on learning from itself
+/// (--set qat.labels=1 --set qat.features=0: from the labels alone); its model.safetensors runs on integers.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TrainArgs {
     /// Built-in recipe or TOML file
-    #[arg(required_unless_present_any = ["resume", "list", "show"], conflicts_with = "resume")]
+    #[arg(required_unless_present_any = ["resume", "list", "show", "qat"], conflicts_with = "resume")]
     recipe: Option<String>,
 
     /// Folder for the run; it is created if need be
@@ -67,6 +76,22 @@ pub(crate) struct TrainArgs {
     /// Start from the parameters of MODEL, a float model or checkpoint of the recipe's network
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     from: Option<PathBuf>,
+
+    /// Quantization-aware training of the network of --from; without RECIPE, by the built-in recipe `qat`
+    #[arg(long, requires = "from", conflicts_with = "resume")]
+    qat: bool,
+
+    /// With --qat: bits of weights and activations, 2 to 8 [default: the recipe's]
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8), requires = "qat")]
+    bits: Option<u8>,
+
+    /// With --qat: bits of the weights, if they are others than --bits
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8), requires = "qat")]
+    weight_bits: Option<u8>,
+
+    /// With --qat: bits of the activations, if they are others than --bits
+    #[arg(long, value_name = "B", value_parser = clap::value_parser!(u8).range(2..=8), requires = "qat")]
+    activation_bits: Option<u8>,
 
     /// Replace a field of the recipe; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "resume")]
@@ -129,6 +154,8 @@ struct Report<'a> {
     train_top1: Option<f64>,
     test_loss: Option<f64>,
     test_top1: Option<f64>,
+    /// On the test images, of a quantized network on the integer engine; null if it cannot run it, or there was none.
+    integer: Option<Accuracy>,
     /// Of this call, with the evaluations.
     seconds: f64,
     threads: usize,
@@ -160,7 +187,16 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         None => args.begin(options)?,
     };
     let data_dir = args.data_dir.clone().or(run.data_dir().map(Path::to_owned));
-    train(&mut run, data_dir.as_deref())?;
+    let trained = train(&mut run, data_dir.as_deref())?;
+    let integer = match &trained {
+        Trained::Float(_) => None,
+        Trained::Quantized(quantized) => on_integers(
+            quantized,
+            run.recipe().dataset,
+            data_dir.as_deref(),
+            &runtime,
+        )?,
+    };
     let last = run.history().last();
     let report = Report {
         out: run.folder().path().display().to_string(),
@@ -171,6 +207,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         train_top1: last.map(|e| e.train_top1),
         test_loss: last.and_then(|e| e.test_loss),
         test_top1: last.and_then(|e| e.test_top1),
+        integer,
         seconds: start.elapsed().as_secs_f64(),
         threads: runtime.threads,
         kernel: runtime.kernel.name(),
@@ -183,7 +220,7 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
 }
 
 /// Trains to the end, with a bar on a terminal.
-pub(crate) fn train(run: &mut Run, data_dir: Option<&Path>) -> anyhow::Result<Model> {
+pub(crate) fn train(run: &mut Run, data_dir: Option<&Path>) -> anyhow::Result<Trained> {
     let model = run.model()?;
     let kind = run.recipe().dataset;
     let open = |split| Images::open(&model, kind, data_dir, split, None);
@@ -194,6 +231,24 @@ pub(crate) fn train(run: &mut Run, data_dir: Option<&Path>) -> anyhow::Result<Mo
         transform: training.transform(),
     };
     Ok(run.train(data, &TrainBar::default())?)
+}
+
+/// Accuracy of a quantized network as it will be used.
+fn on_integers(
+    quantized: &QuantizedModel,
+    kind: DatasetKind,
+    data_dir: Option<&Path>,
+    runtime: &Runtime,
+) -> anyhow::Result<Option<Accuracy>> {
+    let kernel = kernels::select_u8(Some(runtime.kernel.name()))?;
+    // A network that it cannot run is a trained network all the same.
+    let Ok(engine) = Engine::new(quantized, kernel) else {
+        return Ok(None);
+    };
+    let test = Images::open(quantized.model(), kind, data_dir, Split::Test, None)?;
+    let bars = Bars::about("on integers");
+    let evaluation = evaluate(&engine, &test, &test.first(None), &bars)?;
+    Ok(Some(evaluation.accuracy))
 }
 
 /// A new run in `out` by `recipe`, from `initial` or from the recipe's initial parameters.
@@ -222,19 +277,29 @@ pub(crate) fn begin(
 
 impl TrainArgs {
     fn begin(&self, options: TrainOptions) -> anyhow::Result<Run> {
+        let name = self.recipe.as_deref().or(self.qat.then_some("qat"));
         // The parser has seen to both.
-        let (Some(name), Some(out)) = (&self.recipe, &self.out) else {
+        let (Some(name), Some(out)) = (name, &self.out) else {
             bail!("name a recipe and a folder for the run (--out)");
         };
-        let recipe = Recipe::load(name, &self.overrides())?;
-        let initial = match &self.from {
-            Some(path) => Some(self.initial(path, &recipe)?),
-            None => None,
+        let mut recipe = Recipe::load(name, &self.overrides())?;
+        let initial = match (&self.from, &recipe.qat) {
+            (Some(path), Some(_)) => {
+                let model = float(path, self.arch)?;
+                recipe.architecture = model.graph().name().parse()?;
+                Some(model)
+            }
+            (Some(path), None) => Some(self.initial(path, &recipe)?),
+            (None, Some(_)) => {
+                bail!("quantization-aware training needs a trained network: --from MODEL")
+            }
+            (None, None) => None,
         };
         begin(out, recipe, initial, self.data_dir.as_deref(), options)
     }
 
     fn overrides(&self) -> Vec<String> {
+        let bits = |own: Option<u8>| own.or(self.bits).map(|v| v.to_string());
         let flag = |key: &str, value: Option<String>| value.map(|value| format!("{key}={value}"));
         let flags = [
             flag("epochs", self.epochs.map(|v| v.to_string())),
@@ -244,30 +309,39 @@ impl TrainArgs {
             flag("architecture", self.arch.map(|v| v.to_string())),
             flag("dataset", self.dataset.map(|v| v.to_string())),
             flag("seed", self.seed.map(|v| v.to_string())),
+            flag("qat.weight-bits", bits(self.weight_bits)),
+            flag("qat.activation-bits", bits(self.activation_bits)),
         ];
         let settings = self.settings.iter().cloned();
         settings.chain(flags.into_iter().flatten()).collect()
     }
 
     fn initial(&self, path: &Path, recipe: &Recipe) -> anyhow::Result<Model> {
-        let shown = path.display();
-        let options = ImportOptions {
-            architecture: Some(recipe.architecture),
-            ..ImportOptions::default()
-        };
-        match AnyModel::open(path, &options)? {
-            AnyModel::Float(model) if model.graph().name() == recipe.architecture.name() => {
-                Ok(model)
-            }
-            AnyModel::Float(model) => bail!(
-                "{shown}: is a `{}`, the recipe trains a `{}`; name the network with --arch",
+        let model = float(path, Some(recipe.architecture))?;
+        if model.graph().name() != recipe.architecture.name() {
+            bail!(
+                "{}: is a `{}`, the recipe trains a `{}`; name the network with --arch",
+                path.display(),
                 model.graph().name(),
                 recipe.architecture
-            ),
-            AnyModel::Quantized(_) => {
-                bail!("{shown}: is quantized; --from takes the float model that it was made from")
-            }
+            );
         }
+        Ok(model)
+    }
+}
+
+/// The float model at `path`.
+fn float(path: &Path, architecture: Option<Architecture>) -> anyhow::Result<Model> {
+    let options = ImportOptions {
+        architecture,
+        ..ImportOptions::default()
+    };
+    match AnyModel::open(path, &options)? {
+        AnyModel::Float(model) => Ok(model),
+        AnyModel::Quantized(_) => bail!(
+            "{}: is quantized; --from takes the float model that it was made from",
+            path.display()
+        ),
     }
 }
 
@@ -348,16 +422,20 @@ impl std::fmt::Display for Report<'_> {
                 writeln!(f, "{name:10}top-1 {top1}, loss {loss:.4}")?;
             }
         }
+        if let Some(integer) = self.integer {
+            let top1 = output::percent(integer.top1);
+            writeln!(f, "integers  top-1 {top1}, loss {:.4}", integer.loss)?;
+        }
         writeln!(f, "model     {}", self.model)?;
         writeln!(
             f,
             "time      {:.1} s, {} kernel, {} thread(s)",
             self.seconds, self.kernel, self.threads
         )?;
-        write!(
-            f,
-            "next      addernet quantize {} --bits 4 --dataset {dataset} …",
-            self.model
-        )
+        let next = match self.recipe.qat {
+            None => format!("quantize {} --bits 4", self.model),
+            Some(_) => format!("eval {}", self.model),
+        };
+        write!(f, "next      addernet {next} --dataset {dataset} …")
     }
 }

@@ -85,6 +85,52 @@ fn a_killed_run_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn quantization_aware_training_leaves_a_model_for_the_integer_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = json(train(&folder, "float", &["--json", "--epochs", "1"]));
+    let float = report["model"].as_str().unwrap().to_owned();
+    assert_eq!(report["integer"], Value::Null);
+    let qat = |name: &str, from: &str, flags: &[&str]| {
+        let mut command = addernet(["train", "--qat", "--from", from, "--dataset", "shapes"]);
+        command
+            .args(["--epochs", "1", "--evaluate-every", "0", "--out"])
+            .arg(folder.path().join(name))
+            .args(["--set", "train-images=64", "--set"])
+            .arg("qat.calibration-images=32")
+            .args(flags);
+        command
+    };
+    let report = json(qat("qat", &float, &["--bits", "3", "--json"]));
+    let recipe = &report["recipe"];
+    assert_eq!(recipe["architecture"], "lenet5-bn");
+    assert_eq!(recipe["qat"]["weight-bits"], 3);
+    assert_eq!(recipe["qat"]["activation-bits"], 3);
+    // What was reported is what the model gives when it is used.
+    let model = PathBuf::from(report["model"].as_str().unwrap());
+    let evaluation = json(crate::common::eval(&model, &[]));
+    assert_eq!(evaluation["engine"], "integer");
+    assert_eq!(evaluation["top1"], report["integer"]["top1"]);
+    let text = stdout(qat("text", &float, &["--weight-bits", "2"]));
+    assert!(text.contains("integers  top-1"), "{text}");
+    assert!(text.contains("next      addernet eval"), "{text}");
+
+    let quantized = error(qat("x", model.to_str().unwrap(), &[]));
+    assert!(
+        quantized.contains("is quantized; --from takes"),
+        "{quantized}"
+    );
+    let without = usage_error(addernet(["train", "--qat", "--out", "x"]));
+    assert!(without.contains("--from"), "{without}");
+    let bits = usage_error(addernet(["train", "shapes", "--bits", "3", "--out", "x"]));
+    assert!(bits.contains("--qat"), "{bits}");
+    let recipe = ["train", "qat", "--dataset", "shapes", "--out"];
+    let mut command = addernet(recipe);
+    command.arg(folder.path().join("y"));
+    let error = error(command);
+    assert!(error.contains("--from MODEL"), "{error}");
+}
+
+#[test]
 fn recipes_are_listed_and_shown() {
     let list = stdout(addernet(["train", "--list"]));
     assert!(list.contains("cifar10 "), "{list}");

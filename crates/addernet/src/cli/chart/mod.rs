@@ -91,14 +91,6 @@ impl Svg {
         ));
     }
 
-    /// Text that is read from below and begins at a point.
-    fn vertical_halo(&mut self, [x, y]: [f64; 2], text: &str) {
-        let text = escape(text);
-        self.push(format_args!(
-            r#"<text class="halo" transform="translate({x:.1} {y:.1}) rotate(-90)">{text}</text>"#
-        ));
-    }
-
     fn finish(self) -> String {
         let Self {
             height,

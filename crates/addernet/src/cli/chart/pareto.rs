@@ -32,7 +32,7 @@ const BOTTOM: f64 = 236.0;
 const LINE: f64 = 16.0;
 
 /// Points of all methods against energy, the float model's accuracy as a reference, accuracies from `lowest` on.
-/// What lies below stands at the lower edge with an arrow. The legend is part of the chart.
+/// What lies below stands at the lower edge with an arrow, its accuracy in the legend. The legend is part of the chart.
 pub(crate) fn pareto(
     label: &str,
     unit: &str,
@@ -85,19 +85,29 @@ pub(crate) fn pareto(
         |p| [x.place(p.microjoules), y.place(100.0 * p.share)],
         lowest,
     );
-    for method in methods {
-        let class = format!("dot c{}", method.colour);
-        for choice in &method.choices {
-            let (x, y) = (x.place(choice.microjoules), y.place(100.0 * choice.share));
-            if choice.share < lowest {
-                let y = BOTTOM - 4.0;
-                svg.path(&class, &format!("M{:.1} {:.1}h8l-4 7Z", x - 4.0, y - 4.0));
-                let text = format!("{} ({:.0} %)", choice.bits, 100.0 * choice.share);
-                svg.vertical_halo([x + 4.0, y - 9.0], &text);
-            } else {
-                svg.dot(&class, [x, y]);
-                svg.text("halo", [x, y - 6.0], Anchor::Middle, &choice.bits);
-            }
+    // Points over lines, numbers where neither a point nor another number is.
+    let marks: Vec<(usize, &Choice, [f64; 2])> = methods
+        .iter()
+        .flat_map(|method| method.choices.iter().map(|choice| (method.colour, choice)))
+        .map(|(colour, choice)| {
+            let y = match choice.share < lowest {
+                true => BOTTOM - 5.0,
+                false => y.place(100.0 * choice.share),
+            };
+            (colour, choice, [x.place(choice.microjoules), y])
+        })
+        .collect();
+    let mut taken: Vec<Area> = marks.iter().map(|(.., at)| Area::of_point(*at)).collect();
+    for (_, choice, at) in &marks {
+        let (place, area) = label_place(*at, &choice.bits, &taken);
+        svg.text("halo", place, Anchor::Middle, &choice.bits);
+        taken.push(area);
+    }
+    for (colour, choice, [x, y]) in &marks {
+        let class = format!("dot c{colour}");
+        match choice.share < lowest {
+            true => svg.path(&class, &format!("M{:.1} {:.1}h8l-4 7Z", x - 4.0, y - 3.0)),
+            false => svg.dot(&class, [*x, *y]),
         }
     }
     let centre = (LEFT + RIGHT) / 2.0;
@@ -108,9 +118,72 @@ pub(crate) fn pareto(
     for (i, method) in methods.iter().enumerate() {
         let y = legend + LINE * (i as f64 + 1.0) + 6.0;
         svg.dot(&format!("dot c{}", method.colour), [LEFT, y - 4.0]);
-        svg.text("label", [LEFT + 8.0, y], Anchor::Start, &method.name);
+        let text = legend_text(method, lowest);
+        svg.text("label", [LEFT + 8.0, y], Anchor::Start, &text);
     }
     svg.finish()
+}
+
+/// A method's name, and the accuracies that are off the chart.
+fn legend_text(method: &Method, lowest: f64) -> String {
+    let below = method.choices.iter().filter(|c| c.share < lowest);
+    let below: Vec<String> = below
+        .map(|c| format!("{} ({:.0} %)", c.bits, 100.0 * c.share))
+        .collect();
+    match below.is_empty() {
+        true => method.name.clone(),
+        false => format!("{}; below: {}", method.name, below.join(", ")),
+    }
+}
+
+/// A rectangle: left, upper, right and lower edge.
+#[derive(Clone, Copy)]
+struct Area([f64; 4]);
+
+impl Area {
+    fn of_point([x, y]: [f64; 2]) -> Self {
+        Area([x - 3.5, y - 3.5, x + 3.5, y + 3.5])
+    }
+
+    /// Of a text in the middle of whose base line `place` is.
+    fn of_text([x, y]: [f64; 2], text: &str) -> Self {
+        let half = 3.4 * text.chars().count() as f64;
+        Area([x - half, y - 9.0, x + half, y + 0.5])
+    }
+
+    /// How much of it another one covers.
+    fn overlap(self, other: Self) -> f64 {
+        let Area([left, top, right, bottom]) = self;
+        let Area(other) = other;
+        let width = right.min(other[2]) - left.max(other[0]);
+        let height = bottom.min(other[3]) - top.max(other[1]);
+        width.max(0.0) * height.max(0.0)
+    }
+}
+
+/// Where a point's number covers least of what is there: above, below, right or left.
+fn label_place(at: [f64; 2], text: &str, taken: &[Area]) -> ([f64; 2], Area) {
+    let [x, y] = at;
+    let aside = 5.5 + 3.4 * text.chars().count() as f64;
+    let places = [
+        [x, y - 6.0],
+        [x, y + 14.0],
+        [x + aside, y + 4.0],
+        [x - aside, y + 4.0],
+    ];
+    let covered = |place: [f64; 2]| -> f64 {
+        let area = Area::of_text(place, text);
+        let below_axis = (area.0[3] - BOTTOM).max(0.0) * (area.0[2] - area.0[0]);
+        below_axis + taken.iter().map(|t| area.overlap(*t)).sum::<f64>()
+    };
+    let best = places.into_iter().fold(places[0], |best, place| {
+        if covered(place) + 1e-9 < covered(best) {
+            place
+        } else {
+            best
+        }
+    });
+    (best, Area::of_text(best, text))
 }
 
 /// Steps along the points that are more accurate than all cheaper ones.

@@ -77,6 +77,16 @@ fn the_front_leaves_out_what_is_beaten() {
     let file = standalone(&chart);
     assert!(file.starts_with("<svg ") && file.ends_with("</svg>\n"));
     assert!(file.contains("xmlns=") && file.contains("width=\"720\" height=\""));
+    // Two points on top of each other have their numbers above and below.
+    let close = [("4", 1.0, 0.91), ("5", 1.0, 0.9102)];
+    let chart = pareto("x", "µJ", &[method(&close)], 0.92, 0.85);
+    let heights: Vec<f64> = chart
+        .split("class=\"halo\"")
+        .skip(2)
+        .map(|text| text.split_once("y=\"").unwrap().1)
+        .map(|text| text.split_once('"').unwrap().0.parse().unwrap())
+        .collect();
+    assert!((heights[0] - heights[1]).abs() > 9.0, "{chart}");
     let empty = pareto("x", "µJ", &[], 0.9, 0.9);
     assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");
 }

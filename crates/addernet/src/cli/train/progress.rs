@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::time::Duration;
 
 use addernet::graph::GraphError;
 use addernet::graph::file::write_atomically;
@@ -12,6 +13,9 @@ use super::super::interrupt;
 use super::super::output::percent;
 use super::super::progress::style;
 
+/// How often a bar without a length moves.
+const TICK: Duration = Duration::from_millis(120);
+
 /// Shows a run on a terminal, nothing in a pipe, and keeps Ctrl-C away from its files.
 #[derive(Default)]
 pub(crate) struct TrainBar {
@@ -21,13 +25,23 @@ pub(crate) struct TrainBar {
 }
 
 impl TrainListener for TrainBar {
+    fn prepare(&self, what: &str) {
+        let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+        spinner.enable_steady_tick(TICK);
+        if let Some(before) = self.bar.borrow_mut().replace(spinner) {
+            before.finish_and_clear();
+        }
+    }
+
     fn begin(&self, done: usize, steps: usize) {
         let bar = ProgressBar::new(steps as u64)
             .with_style(style("{pos}/{len} steps"))
             .with_position(done as u64);
         // The time that is left is judged by this call's steps.
         bar.reset_eta();
-        *self.bar.borrow_mut() = Some(bar);
+        if let Some(before) = self.bar.borrow_mut().replace(bar) {
+            before.finish_and_clear();
+        }
     }
 
     fn step(&self, report: &StepReport) {
