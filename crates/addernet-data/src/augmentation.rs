@@ -1,6 +1,6 @@
 //! Random crop and flip.
 
-use rand::RngExt;
+use rand::{Rng, RngExt};
 
 use crate::kind::DatasetKind;
 use crate::rng::{Purpose, stream};
@@ -9,8 +9,11 @@ use crate::rng::{Purpose, stream};
 ///
 /// What happens to an image depends on (`seed`, `epoch`, index of the image) and on nothing else, so runs
 /// repeat exactly whatever the batch size, the order and the number of threads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Augmentation {
+    /// Instead of the middle of the image, a window of random size and shape is resized to the input: for image
+    /// folders, whose images are larger than that.
+    pub resized_crop: Option<ResizedCrop>,
     /// Zero pixels added to each side before a window of the image's own size is cut out at random.
     pub crop_padding: usize,
     /// Whether to mirror left and right with probability one half.
@@ -19,6 +22,43 @@ pub struct Augmentation {
     pub seed: u64,
     /// Epoch; the same image is treated differently in each.
     pub epoch: u64,
+}
+
+/// A window of random size and shape (Szegedy et al., "Going deeper with convolutions", 2015, section 6; torchvision's
+/// `RandomResizedCrop`): its area is a share of the image's, uniform from `smallest_area` to 1, the logarithm of its
+/// width over its height uniform from ln 3/4 to ln 4/3.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResizedCrop {
+    /// Smallest share of the image's area, above 0, at most 1; 0.08 as published.
+    pub smallest_area: f64,
+}
+
+/// Left and upper edge, width and height, in pixels.
+pub(crate) type Window = [u32; 4];
+
+impl ResizedCrop {
+    /// Widest and, turned around, narrowest shape.
+    const RATIO: f64 = 4.0 / 3.0;
+
+    fn choose(self, rng: &mut impl Rng, [width, height]: [u32; 2]) -> Window {
+        let area = f64::from(width) * f64::from(height);
+        let log_ratio = Self::RATIO.ln();
+        for _ in 0..10 {
+            let share = rng.random_range(self.smallest_area..=1.0);
+            let ratio = rng.random_range(-log_ratio..=log_ratio).exp();
+            let side = |ratio: f64| (area * share * ratio).sqrt().round() as u32;
+            let (w, h) = (side(ratio), side(1.0 / ratio));
+            if (1..=width).contains(&w) && (1..=height).contains(&h) {
+                let left = rng.random_range(0..=width - w);
+                let top = rng.random_range(0..=height - h);
+                return [left, top, w, h];
+            }
+        }
+        // A very long image: its middle, as wide or as high as may be.
+        let most = |side: u32| (f64::from(side) * Self::RATIO).round() as u32;
+        let (w, h) = (width.min(most(height)), height.min(most(width)));
+        [(width - w) / 2, (height - h) / 2, w, h]
+    }
 }
 
 /// The choices for one image.
@@ -43,11 +83,18 @@ impl Augmentation {
     /// for Image Recognition", 2016, section 4.2); digits are not flipped.
     pub fn published(kind: DatasetKind, seed: u64, epoch: u64) -> Self {
         Self {
+            resized_crop: None,
             crop_padding: 4,
             flip: kind != DatasetKind::Mnist,
             seed,
             epoch,
         }
+    }
+
+    /// The window of an image of this width and height, if one is chosen.
+    pub(crate) fn window(&self, index: usize, size: [u32; 2]) -> Option<Window> {
+        let mut rng = stream(self.seed, Purpose::Window, self.epoch, index as u64);
+        Some(self.resized_crop?.choose(&mut rng, size))
     }
 
     pub(crate) fn choose(&self, index: usize) -> Choice {
@@ -101,6 +148,39 @@ mod tests {
             assert!((116..=284).contains(count), "{counts:?}");
         }
         assert!(flips.abs_diff(n / 2) < 400, "{flips} of {n}");
+    }
+
+    #[test]
+    fn windows_have_the_published_sizes_and_shapes() {
+        let crop = Some(ResizedCrop {
+            smallest_area: 0.08,
+        });
+        let window = |index, size| {
+            let a = Augmentation {
+                resized_crop: crop,
+                ..augmentation(5, 1)
+            };
+            a.window(index, size).unwrap()
+        };
+        let mut mean = 0.0;
+        for index in 0..2000 {
+            let [left, top, width, height] = window(index, [400, 300]);
+            assert!(left + width <= 400 && top + height <= 300);
+            let (width, height) = (f64::from(width), f64::from(height));
+            let share = width * height / 120_000.0;
+            assert!((0.078..=1.0).contains(&share), "{share}");
+            let ratio = width / height;
+            assert!((0.74..=1.36).contains(&ratio), "{ratio}");
+            mean += share / 2000.0;
+        }
+        // Uniform from 0.08 to 1 has the mean 0.54; the largest of the wrong shape do not fit.
+        assert!((0.4..0.56).contains(&mean), "{mean}");
+        assert_eq!(window(3, [400, 300]), window(3, [400, 300]));
+        assert_ne!(window(3, [400, 300]), window(4, [400, 300]));
+        // No window of these shapes fits into a line but its middle.
+        assert_eq!(window(0, [900, 3]), [448, 0, 4, 3]);
+        assert_eq!(window(0, [1, 1]), [0, 0, 1, 1]);
+        assert_eq!(augmentation(5, 1).window(0, [9, 9]), None);
     }
 
     #[test]

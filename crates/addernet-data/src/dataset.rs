@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use crate::augmentation::Augmentation;
 use crate::cifar::{self, CifarVariant};
 use crate::error::DataError;
 use crate::imagefolder::ImageFolder;
@@ -226,6 +227,33 @@ impl Dataset {
             Images::Folder(folder) => folder.image(index).map(Cow::Owned),
             Images::Shapes(shapes) => Ok(Cow::Owned(shapes.image(index, self.labels[index]))),
         }
+    }
+
+    /// The pixels of an image as `augmentation` wants them: of the window that it chooses, or as [`image`](Self::image)
+    /// gives them.
+    pub(crate) fn augmented_image(
+        &self,
+        index: usize,
+        augmentation: Option<&Augmentation>,
+    ) -> Result<Cow<'_, [u8]>, DataError> {
+        match (&self.images, augmentation) {
+            (Images::Folder(folder), Some(augmentation)) if augmentation.resized_crop.is_some() => {
+                self.check_index(index)?;
+                let whole = |[width, height]: [u32; 2]| [0, 0, width, height];
+                let choose = |size| {
+                    augmentation
+                        .window(index, size)
+                        .unwrap_or_else(|| whole(size))
+                };
+                folder.window(index, choose).map(Cow::Owned)
+            }
+            _ => self.image(index),
+        }
+    }
+
+    /// Whether windows of an image can be resized: only image folders have more of them than they give.
+    pub(crate) fn has_windows(&self) -> bool {
+        matches!(self.images, Images::Folder(_))
     }
 
     /// The file of an image; only image folders have one per image.

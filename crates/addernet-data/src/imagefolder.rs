@@ -9,6 +9,7 @@ pub use decode::load_image;
 pub use fit::{default_resize, load_image_for};
 use walkdir::WalkDir;
 
+use crate::augmentation::Window;
 use crate::error::DataError;
 use crate::kind::{DatasetKind, Split};
 use crate::locate::absence;
@@ -78,6 +79,15 @@ impl ImageFolder {
 
     pub(crate) fn file(&self, index: usize) -> Option<&Path> {
         self.files.get(index).map(PathBuf::as_path)
+    }
+
+    /// The image with a window of it in the place of its middle.
+    pub(crate) fn window(
+        &self,
+        index: usize,
+        choose: impl FnOnce([u32; 2]) -> Window,
+    ) -> Result<Vec<u8>, DataError> {
+        decode::load_window(&self.files[index], self.crop, choose)
     }
 
     pub(crate) fn image(&self, index: usize) -> Result<Vec<u8>, DataError> {

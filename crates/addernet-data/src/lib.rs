@@ -45,7 +45,7 @@ mod sampling;
 mod shapes;
 mod transform;
 
-pub use augmentation::Augmentation;
+pub use augmentation::{Augmentation, ResizedCrop};
 pub use dataset::{Dataset, OpenOptions};
 pub use error::DataError;
 pub use imagefolder::{default_resize, image_files, load_image, load_image_for};

@@ -3,6 +3,7 @@
 use ndarray::Array4;
 use rayon::prelude::*;
 
+use crate::augmentation::ResizedCrop;
 use crate::dataset::Dataset;
 use crate::error::DataError;
 use crate::transform::{Prepared, Transform};
@@ -52,6 +53,21 @@ pub fn batches<'a>(
         .iter()
         .try_for_each(|&index| dataset.check_index(index))?;
     let prepared = Prepared::new(transform, dataset.image_shape())?;
+    let resized_crop = prepared.augmentation().and_then(|a| a.resized_crop);
+    if let Some(ResizedCrop { smallest_area }) = resized_crop {
+        let option = "resized_crop";
+        if !(smallest_area > 0.0 && smallest_area <= 1.0) {
+            let problem = format!("{smallest_area} of the image's area, use above 0 to 1");
+            return Err(DataError::InvalidOption { option, problem });
+        }
+        if !dataset.has_windows() {
+            let problem = format!(
+                "the images of {} are as small as the input: only image folders have such windows, use crop_padding",
+                dataset.kind()
+            );
+            return Err(DataError::InvalidOption { option, problem });
+        }
+    }
     Ok(Batches {
         dataset,
         prepared,
@@ -66,6 +82,7 @@ impl Batches<'_> {
         const CHEAP_IMAGES: usize = 16;
         let [height, width, channels] = self.prepared.output_shape();
         let size = height * width * channels;
+        let augmentation = self.prepared.augmentation();
         let mut values = vec![0.0; indices.len() * size];
         let done: Vec<Result<(), DataError>> = values
             .par_chunks_exact_mut(size)
@@ -76,7 +93,7 @@ impl Batches<'_> {
                 CHEAP_IMAGES
             })
             .map(|(out, &index)| {
-                let image = self.dataset.image(index)?;
+                let image = self.dataset.augmented_image(index, augmentation)?;
                 self.prepared.apply(&image, index, out);
                 Ok(())
             })

@@ -11,6 +11,7 @@ pub(crate) enum Purpose {
     Calibration = 3,
     ShapeLabels = 4,
     ShapeImage = 5,
+    Window = 6,
 }
 
 /// The stream for (`seed`, purpose, `a`, `b`).

@@ -164,6 +164,10 @@ impl<'a> Prepared<'a> {
         self.output_shape
     }
 
+    pub(crate) fn augmentation(&self) -> Option<&'a Augmentation> {
+        self.transform.augmentation.as_ref()
+    }
+
     /// The lengths of `image` and `out` are the products of the two shapes.
     pub(crate) fn apply(&self, image: &[u8], index: usize, out: &mut [f32]) {
         let [height, width, channels] = self.image_shape;

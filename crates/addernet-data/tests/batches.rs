@@ -5,8 +5,8 @@
 use std::fs;
 
 use addernet_data::{
-    Batch, DataError, Dataset, DatasetKind, OpenOptions, Split, Transform, batches,
-    calibration_indices, sequential_indices, shuffled_indices,
+    Augmentation, Batch, DataError, Dataset, DatasetKind, OpenOptions, ResizedCrop, Split,
+    Transform, batches, calibration_indices, sequential_indices, shuffled_indices,
 };
 
 fn shapes(len: usize) -> Dataset {
@@ -54,6 +54,62 @@ fn batches_follow_the_indices() {
             }
         }
     }
+}
+
+#[test]
+fn windows_of_image_folders_are_resized_to_the_input() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir_all(temp.path().join("train/a")).unwrap();
+    // Red tells the column, green the row.
+    let image = image::RgbImage::from_fn(80, 60, |x, y| image::Rgb([x as u8, y as u8, 7]));
+    image.save(temp.path().join("train/a/0.png")).unwrap();
+    let options = OpenOptions {
+        resize: 16,
+        crop: 16,
+        ..OpenOptions::default()
+    };
+    let folder = Some(temp.path());
+    let kind = DatasetKind::ImageFolder;
+    let dataset = Dataset::open(kind, folder, Split::Train, &options).unwrap();
+    let transform = |smallest_area, epoch| {
+        let mut transform = Transform::eval(kind);
+        transform.normalization =
+            addernet_data::Normalization::new(vec![0.0; 3], vec![1.0; 3]).unwrap();
+        transform.augmentation = Some(Augmentation {
+            resized_crop: Some(ResizedCrop { smallest_area }),
+            crop_padding: 0,
+            flip: false,
+            seed: 2,
+            epoch,
+        });
+        transform
+    };
+    let window = |epoch| {
+        let images = collect(&dataset, &[0], 1, &transform(0.08, epoch))
+            .remove(0)
+            .images;
+        let at = |row, column, channel| (255.0 * images[[0, row, column, channel]]).round();
+        [at(0, 0, 0), at(15, 15, 0), at(0, 0, 1), at(15, 15, 1)]
+    };
+    let windows: Vec<[f32; 4]> = (0..40).map(window).collect();
+    assert_eq!(window(3), windows[3]);
+    for [left, right, top, bottom] in &windows {
+        assert!(0.0 <= *left && left < right && *right < 80.0);
+        assert!(0.0 <= *top && top < bottom && *bottom < 60.0);
+    }
+    // Small ones and large ones, left ones and right ones.
+    let widths = windows.iter().map(|[left, right, ..]| right - left);
+    assert!(widths.clone().fold(f32::MAX, f32::min) < 35.0);
+    assert!(widths.fold(0.0, f32::max) > 55.0);
+    assert!(windows.iter().any(|w| w[0] < 5.0) && windows.iter().any(|w| w[1] > 74.0));
+
+    let refused = |dataset: &Dataset, smallest_area| {
+        let transform = transform(smallest_area, 0);
+        let error = batches(dataset, &[0], 1, &transform).err().unwrap();
+        error.to_string()
+    };
+    assert!(refused(&dataset, 0.0).contains("use above 0 to 1"));
+    assert!(refused(&shapes(5), 0.5).contains("only image folders"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::checkpoint::Position;
 use crate::curves;
 use crate::error::TrainError;
 use crate::progress::{EpochReport, TrainListener};
+use crate::tensorboard;
 
 /// The files of a run, in a folder of their own.
 ///
@@ -19,8 +20,9 @@ use crate::progress::{EpochReport, TrainListener};
 /// | `run.json` | seed, data, versions |
 /// | `metrics.csv`, `metrics.json` | one line, or object, per epoch |
 /// | `curves.svg` | loss and accuracy over the epochs |
+/// | `events.out.tfevents.addernet` | the same for TensorBoard (`tensorboard --logdir DIR`), times being seconds of training |
 ///
-/// Each is written to a temporary name and renamed.
+/// Each is written to a temporary name and renamed; only the last one grows in place.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -128,6 +130,11 @@ impl RunFolder {
         listener.write(&self.path.join("metrics.csv"), csv(history).as_bytes())?;
         let metrics = json!({ "epochs": history });
         self.write_json("metrics.json", &metrics, listener)?;
+        let events = self.path.join(tensorboard::FILE_NAME);
+        tensorboard::update(&events, history).map_err(|error| TrainError::Run {
+            path: events,
+            reason: format!("cannot be written: {error}"),
+        })?;
         let curves = curves::svg(history);
         Ok(listener.write(&self.path.join("curves.svg"), curves.as_bytes())?)
     }

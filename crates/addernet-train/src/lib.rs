@@ -22,6 +22,7 @@ mod op;
 mod progress;
 mod recipe;
 mod sgd;
+mod tensorboard;
 mod trainer;
 
 pub use error::TrainError;

@@ -4,7 +4,7 @@ mod qat;
 
 use std::path::Path;
 
-use addernet_data::{Augmentation, DatasetKind};
+use addernet_data::{Augmentation, DatasetKind, ResizedCrop};
 use addernet_graph::zoo::Architecture;
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,10 @@ pub struct Recipe {
     /// Share of each label that is spread evenly over all classes.
     #[serde(default)]
     pub label_smoothing: f32,
+    /// Augmentation of image folders: a window of random shape, at least this share of the image's area, is resized to the
+    /// network's input (0.08 as published); with `crop_padding` 0. If absent, the middle of each image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resized_crop: Option<f64>,
     /// Augmentation: pixels of black padding before a crop of the image's own size.
     #[serde(default = "default::crop_padding")]
     pub crop_padding: usize,
@@ -265,6 +269,11 @@ impl Recipe {
                 "must be at least 0 and below 1",
             ),
             (
+                "resized-crop",
+                self.resized_crop.is_none_or(|v| v > 0.0 && v <= 1.0),
+                "must be above 0 and at most 1",
+            ),
+            (
                 "train-images",
                 self.train_images != Some(0),
                 "must be at least 1",
@@ -310,6 +319,9 @@ impl Recipe {
     /// What is done to each training image of an epoch.
     pub fn augmentation(&self, epoch: usize) -> Augmentation {
         Augmentation {
+            resized_crop: self
+                .resized_crop
+                .map(|smallest_area| ResizedCrop { smallest_area }),
             crop_padding: self.crop_padding,
             flip: self.flip,
             seed: self.seed,

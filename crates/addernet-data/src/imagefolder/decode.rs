@@ -8,6 +8,7 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ImageReader, Limits, RgbImage};
 
+use crate::augmentation::Window;
 use crate::error::DataError;
 use crate::files;
 
@@ -81,6 +82,25 @@ pub(super) fn decode(path: &Path) -> Result<RgbImage, DataError> {
         .into_rgb8())
 }
 
+/// Reads an image file as [`load_image`] does, but resizes the window that `choose` picks, given the image's width and
+/// height, to `side` x `side` pixels, whatever its shape.
+pub(super) fn load_window(
+    path: &Path,
+    side: u32,
+    choose: impl FnOnce([u32; 2]) -> Window,
+) -> Result<Vec<u8>, DataError> {
+    let image = decode(path)?;
+    let (width, height) = image.dimensions();
+    let resized = match width.min(height) {
+        0 => Err("it has no pixels".to_owned()),
+        _ => resample(&image, choose([width, height]).map(f64::from), side),
+    };
+    resized.map_err(|problem| DataError::Image {
+        path: path.to_path_buf(),
+        problem,
+    })
+}
+
 /// Only the pixels inside the crop are computed: each side is resized on its own, so cutting first and
 /// resizing the piece gives the same, and a thin image does not grow into a huge one.
 pub(super) fn resize_and_crop(image: &RgbImage, resize: u32, crop: u32) -> Result<Vec<u8>, String> {
@@ -101,7 +121,16 @@ pub(super) fn resize_and_crop(image: &RgbImage, resize: u32, crop: u32) -> Resul
         )
     };
     let ((left, cut_width), (top, cut_height)) = (piece(width), piece(height));
+    resample(image, [left, top, cut_width, cut_height], crop)
+}
 
+/// The part of an image with this left and upper edge, width and height, resized to a square; bilinear with antialiasing.
+fn resample(
+    image: &RgbImage,
+    [left, top, cut_width, cut_height]: [f64; 4],
+    crop: u32,
+) -> Result<Vec<u8>, String> {
+    let (width, height) = image.dimensions();
     // The typed interface: the dynamic one would compile every pixel type for every instruction set,
     // minutes of it, for the one that is used.
     let source = TypedImageRef::<U8x3>::from_buffer(width, height, image.as_raw())

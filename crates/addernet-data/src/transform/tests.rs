@@ -92,6 +92,7 @@ fn mnist_gets_two_pixels_of_black_on_each_side() {
 #[test]
 fn crop_padding_is_black_before_normalisation() {
     let augmentation = Augmentation {
+        resized_crop: None,
         crop_padding: 4,
         flip: false,
         seed: 0,
@@ -123,6 +124,7 @@ fn what_does_not_fit_is_an_error() {
         "{small}"
     );
     let wide = Augmentation {
+        resized_crop: None,
         crop_padding: usize::MAX,
         flip: true,
         seed: 0,
@@ -153,7 +155,7 @@ proptest! {
         let transform = Transform {
             normalization: Normalization::new(mean, std).unwrap(),
             pad_to: Some([h + more_h, w + more_w]),
-            augmentation: Some(Augmentation { crop_padding: crop.min(side), flip, seed, epoch }),
+            augmentation: Some(Augmentation { resized_crop: None, crop_padding: crop.min(side), flip, seed, epoch }),
         };
         let shape = [h, w, c];
         prop_assert_eq!(

@@ -104,6 +104,7 @@ fn a_run_repeats_exactly_and_leaves_its_files() {
         let expected = [
             "checkpoint.safetensors",
             "curves.svg",
+            "events.out.tfevents.addernet",
             "metrics.csv",
             "metrics.json",
             "model.safetensors",

@@ -58,6 +58,7 @@ fn a_float_model_with_images_and_a_sweep() {
         sweep
     });
     let sweep = folder.path("sweep");
+    let charts = folder.path("charts/of/it");
     let flags = [
         &IMAGES[..],
         &[
@@ -70,6 +71,7 @@ fn a_float_model_with_images_and_a_sweep() {
             "50",
         ],
         &["--json", "--sweep", sweep.to_str().unwrap()],
+        &["--charts", charts.to_str().unwrap()],
     ];
     let report = json(analyze(&folder, &folder.model(), &flags.concat()));
     let page = page(&folder);
@@ -97,6 +99,18 @@ fn a_float_model_with_images_and_a_sweep() {
     ] {
         assert!(page.contains(text), "{text}");
     }
+    // Every chart of the page is a file, and can be seen without the page.
+    let mut files = 0;
+    for entry in fs::read_dir(&charts).unwrap() {
+        let svg = fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert!(svg.starts_with("<svg ") && svg.contains("xmlns=") && svg.contains("<style>"));
+        files += 1;
+    }
+    assert_eq!(files, page.matches(r#"role="img""#).count());
+    let chart = |name: &str| fs::read_to_string(charts.join(name)).unwrap();
+    assert!(chart("methods-accuracy-against-bits.svg").contains(">redistribution, 4 groups"));
+    let node = layers[0]["node"].as_str().unwrap();
+    assert!(chart(&format!("layer-{node}.svg")).contains(">input activations<"));
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn charts(comparison: &Comparison) -> Vec<Chart> {
         title,
         note: note.to_owned(),
         svg: chart::bars(title, unit, rows),
+        legend_beside: false,
     };
     vec![
         chart(

@@ -11,6 +11,7 @@ use addernet::{
     analyze, cost, evaluate, kernels, method_settings,
 };
 use anyhow::{Context, bail};
+use askama::Template;
 use clap::Args;
 use serde::Serialize;
 
@@ -27,7 +28,7 @@ Examples:
     addernet analyze q4.safetensors --reference resnet20.pth --dataset cifar10 \\
       --data-dir data --evaluate -o report.html
   With the results of a sweep:
-    addernet analyze resnet20.pth --sweep results -o report.html";
+    addernet analyze resnet20.pth --sweep results -o report.html --charts charts";
 
 /// Write a page about a model: distributions, errors and sensitivities per layer
 ///
@@ -88,6 +89,10 @@ pub(crate) struct AnalyzeArgs {
     /// Page to write; an existing one is replaced
     #[arg(short, long, value_name = "REPORT.html")]
     output: PathBuf,
+
+    /// Write every chart as an SVG file into DIR, too
+    #[arg(long, value_name = "DIR")]
+    charts: Option<PathBuf>,
 
     #[command(flatten)]
     energy: EnergyArgs,
@@ -176,6 +181,7 @@ pub(crate) fn write_page(
         energy: EnergyArgs { energy_model: None },
         sweep: Some(sweep.to_owned()),
         output: output.to_owned(),
+        charts: None,
         run: run.clone(),
     };
     write(&args, runtime).map(drop)
@@ -185,6 +191,11 @@ pub(crate) fn write_page(
 fn write(args: &AnalyzeArgs, runtime: &Runtime) -> anyhow::Result<Report> {
     let energy_model = args.energy.open()?;
     output::check_destination(&args.output)?;
+    if let Some(folder) = &args.charts {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("{}: the folder cannot be created", folder.display()))?;
+        output::check_destination(&folder.join("x"))?;
+    }
     for input in [Some(&args.model.model), args.reference.as_ref()] {
         if input.is_some_and(|input| output::is_same_file(&args.output, input)) {
             bail!(
@@ -245,7 +256,13 @@ fn write(args: &AnalyzeArgs, runtime: &Runtime) -> anyhow::Result<Report> {
         cost,
         sweep,
     };
-    output::write(&args.output, page::render(&report)?.as_bytes())?;
+    let page = page::page(&report)?;
+    output::write(&args.output, page.render()?.as_bytes())?;
+    if let Some(folder) = &args.charts {
+        for (name, svg) in page.chart_files() {
+            output::write(&folder.join(name), svg.as_bytes())?;
+        }
+    }
     Ok(report)
 }
 

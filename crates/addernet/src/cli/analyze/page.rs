@@ -6,7 +6,7 @@ use addernet::{
 };
 use askama::Template;
 
-use super::super::chart::{self, Point, Series, number};
+use super::super::chart::{self, Key, Mark, Point, Series, number};
 use super::super::output::{percent, thousands};
 use super::super::sweep::pareto;
 use super::Report;
@@ -14,7 +14,7 @@ use super::costs::{Costs, costs};
 
 #[derive(Template)]
 #[template(path = "analysis.html")]
-struct Page {
+pub(super) struct Page {
     title: String,
     facts: Vec<Fact>,
     layers: Vec<Layer>,
@@ -58,6 +58,8 @@ pub(super) struct Chart {
     pub(super) title: &'static str,
     pub(super) note: String,
     pub(super) svg: String,
+    /// Whether the legend stands beside it, on the page.
+    pub(super) legend_beside: bool,
 }
 
 struct Sweep {
@@ -67,16 +69,11 @@ struct Sweep {
     rows: Vec<Vec<String>>,
 }
 
-struct Key {
-    class: String,
-    name: String,
-}
-
-/// The whole page as HTML.
-pub(super) fn render(report: &Report) -> anyhow::Result<String> {
+/// What the page shows.
+pub(super) fn page(report: &Report) -> anyhow::Result<Page> {
     let analysis = &report.analysis;
     let layers = analysis.distributions.iter().zip(&analysis.model.layers);
-    let page = Page {
+    Ok(Page {
         title: file_name(&report.model),
         facts: facts(report),
         layers: layers.map(|(d, l)| layer(d, l)).collect(),
@@ -88,8 +85,70 @@ pub(super) fn render(report: &Report) -> anyhow::Result<String> {
         sweep: report.sweep.as_ref().map(sweep),
         // Nothing in the data can end the element that holds it.
         data: serde_json::to_string(report)?.replace('<', "\\u003c"),
-    };
-    Ok(page.render()?)
+    })
+}
+
+impl Page {
+    /// Every chart as an SVG file of its own: name and content.
+    pub(super) fn chart_files(&self) -> Vec<(String, String)> {
+        let mut files = Vec::new();
+        let mut add = |name: String, svg: &str, legend: &[Key]| {
+            files.push((file_stem(&name) + ".svg", chart::standalone(svg, legend)));
+        };
+        if let Some(sweep) = &self.sweep {
+            for chart in &sweep.charts {
+                // The others have theirs inside.
+                let legend: &[Key] = match chart.legend_beside {
+                    true => &sweep.legend,
+                    false => &[],
+                };
+                add(format!("methods {}", chart.title), &chart.svg, legend);
+            }
+        }
+        for chart in self.sensitivity.iter().flat_map(|s| &s.charts) {
+            add(format!("sensitivity {}", chart.title), &chart.svg, &[]);
+        }
+        for chart in &self.costs.charts {
+            add(format!("cost {}", chart.title), &chart.svg, &[]);
+        }
+        let legend = self.distribution_legend();
+        for layer in &self.layers {
+            add(format!("layer {}", layer.node), &layer.chart, &legend);
+            if let Some(codes) = &layer.codes {
+                add(format!("codes {}", layer.node), &codes.chart, &[]);
+            }
+        }
+        files
+    }
+
+    fn distribution_legend(&self) -> Vec<Key> {
+        let key = |mark, class: &str, name: &str| Key {
+            mark,
+            class: class.to_owned(),
+            name: name.to_owned(),
+        };
+        let mut legend = vec![key(Mark::Area, "weights", "weights")];
+        if self.has_activations {
+            legend.push(key(Mark::Area, "activations", "input activations"));
+        }
+        if !self.linear {
+            let range = "activations' range, up to the clamp S";
+            legend.push(key(Mark::Area, "band", range));
+            legend.push(key(Mark::Rule, "scale", "scales of the groups"));
+        }
+        legend
+    }
+}
+
+/// A file's name: small letters, digits, dots and dashes.
+fn file_stem(name: &str) -> String {
+    let kept = name.chars().filter_map(|c| match c {
+        'a'..='z' | '0'..='9' | '.' => Some(c),
+        'A'..='Z' => Some(c.to_ascii_lowercase()),
+        ' ' | '_' | '-' => Some('-'),
+        _ => None,
+    });
+    kept.collect()
 }
 
 fn file_name(path: &str) -> String {
@@ -228,6 +287,7 @@ fn sensitivities(report: &SensitivityReport) -> Sensitivities {
             title,
             note: note.to_owned(),
             svg: chart::bars(title, unit, &rows),
+            legend_beside: false,
         }
     };
     let (snr, kl) = (
@@ -355,7 +415,8 @@ fn sweep(table: &SweepTable) -> Sweep {
             };
             let kept = if bn { "" } else { ", BN kept" };
             legend.push(Key {
-                class: format!("c{colour}{dash}"),
+                mark: Mark::Line,
+                class: format!("series c{colour}{dash}"),
                 name: format!("{method}, {groups}{kept}"),
             });
             series.push(Series {
@@ -375,6 +436,7 @@ fn sweep(table: &SweepTable) -> Sweep {
                  integers where possible."
             ),
             svg,
+            legend_beside: false,
         });
     }
     Sweep {
@@ -395,6 +457,7 @@ fn sweep_charts(table: &SweepTable, columns: &[String], series: &[Series]) -> Ve
         title,
         note,
         svg: chart::lines(title, columns, series, float, range),
+        legend_beside: true,
     };
     let mut charts = vec![chart(
         "Accuracy against bits",

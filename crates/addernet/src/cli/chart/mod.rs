@@ -108,23 +108,80 @@ const STANDALONE: &str = "\
 text{font:11px system-ui,sans-serif;fill:#1c2126}.tick,.title{fill:#59636e}.title{font-size:12px}\
 .halo{paint-order:stroke;stroke:#fff;stroke-width:4px}.grid{stroke:#e4e7eb}.axis{stroke:#59636e}\
 .bound{stroke:#1c2126;stroke-width:1.5;stroke-dasharray:5 3}.front{fill:none;stroke:#59636e;stroke-dasharray:2 2}\
-.c0{fill:#0b6bb5}.c1{fill:#c2570c}.c2{fill:#0a7d57}.c3{fill:#8a5fbf}.c4{fill:#b02a50}.c5{fill:#6b6500}";
+.band{fill:#0b6bb5;fill-opacity:.11}.bar{fill:#0b6bb5}.scale{stroke:#8a5fbf;stroke-width:1.5;stroke-dasharray:2 2}\
+.weights{fill:#c2570c;fill-opacity:.35;stroke:#c2570c}.activations{fill:#0b6bb5;fill-opacity:.3;stroke:#0b6bb5}\
+.c0{fill:#0b6bb5;stroke:#0b6bb5}.c1{fill:#c2570c;stroke:#c2570c}.c2{fill:#0a7d57;stroke:#0a7d57}\
+.c3{fill:#8a5fbf;stroke:#8a5fbf}.c4{fill:#b02a50;stroke:#b02a50}.c5{fill:#6b6500;stroke:#6b6500}\
+.series{fill:none;stroke-width:2}.dashed{stroke-dasharray:5 4}";
 
-/// A chart as a file of its own: with its colours, on white, twice as large.
-pub(super) fn standalone(chart: &str) -> String {
+/// An entry of a legend.
+#[derive(Clone)]
+pub(super) struct Key {
+    /// What stands before the name.
+    pub(super) mark: Mark,
+    /// Class of the mark.
+    pub(super) class: String,
+    /// What it means.
+    pub(super) name: String,
+}
+
+/// The sign of a legend's entry.
+#[derive(Clone, Copy)]
+pub(super) enum Mark {
+    /// A line of a chart of lines.
+    Line,
+    /// A filled area.
+    Area,
+    /// A line across an axis.
+    Rule,
+}
+
+/// Height of a line of a legend.
+const LEGEND_LINE: f64 = 16.0;
+
+/// The legend below a chart that ends at `top`.
+fn legend(keys: &[Key], top: f64) -> String {
+    let entry = |(i, key): (usize, &Key)| {
+        let y = top + LEGEND_LINE * (i as f64 + 0.5);
+        let class = &key.class;
+        let mark = match key.mark {
+            Mark::Line => format!(r#"<path class="{class}" d="M50 {y:.1}h24"/>"#),
+            Mark::Area => {
+                let top = y - 5.0;
+                format!(r#"<rect class="{class}" x="50" y="{top:.1}" width="24" height="10"/>"#)
+            }
+            Mark::Rule => format!(r#"<path class="{class}" d="M62 {:.1}v12"/>"#, y - 6.0),
+        };
+        let text = escape(&key.name);
+        format!(r#"{mark}<text x="80" y="{:.1}">{text}</text>"#, y + 4.0)
+    };
+    keys.iter().enumerate().map(entry).collect()
+}
+
+/// A chart as a file of its own: with its colours, on white, twice as large, its legend below.
+pub(super) fn standalone(chart: &str, keys: &[Key]) -> String {
     let Some((head, body)) = chart.split_once('>') else {
         return chart.to_owned();
     };
-    let height = head
-        .split_once(&format!("viewBox=\"0 0 {WIDTH} "))
+    let view = format!("viewBox=\"0 0 {WIDTH} ");
+    let chart_height = head
+        .split_once(&view)
         .and_then(|(_, rest)| rest.split_once('"'))
         .and_then(|(height, _)| height.parse::<f64>().ok())
         .unwrap_or(WIDTH);
+    let height = chart_height + LEGEND_LINE * keys.len() as f64;
+    let head = head.replacen(
+        &format!("{view}{chart_height}"),
+        &format!("{view}{height}"),
+        1,
+    );
+    let body = body.strip_suffix("</svg>").unwrap_or(body);
     let (width, height) = (2.0 * WIDTH, 2.0 * height);
     let namespace = "http://www.w3.org/2000/svg";
     format!(
         "{head} xmlns=\"{namespace}\" width=\"{width}\" height=\"{height}\"><style>{STANDALONE}</style>\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{body}\n"
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{body}{}</svg>\n",
+        legend(keys, chart_height)
     )
 }
 

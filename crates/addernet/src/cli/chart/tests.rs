@@ -74,7 +74,7 @@ fn the_front_leaves_out_what_is_beaten() {
         chart.contains("2 (10 %)") && chart.contains("a &amp; b"),
         "{chart}"
     );
-    let file = standalone(&chart);
+    let file = standalone(&chart, &[]);
     assert!(file.starts_with("<svg ") && file.ends_with("</svg>\n"));
     assert!(file.contains("xmlns=") && file.contains("width=\"720\" height=\""));
     // Two points on top of each other have their numbers above and below.
@@ -87,6 +87,19 @@ fn the_front_leaves_out_what_is_beaten() {
         .map(|text| text.split_once('"').unwrap().0.parse().unwrap())
         .collect();
     assert!((heights[0] - heights[1]).abs() > 9.0, "{chart}");
+    let key = Key {
+        mark: Mark::Area,
+        class: "weights".to_owned(),
+        name: "w & x".to_owned(),
+    };
+    let height = |file: &str| -> f64 {
+        let (_, rest) = file.split_once("viewBox=\"0 0 360 ").unwrap();
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    };
+    let with_legend = standalone(&chart, &[key.clone(), key]);
+    assert_eq!(height(&with_legend), height(&file) + 32.0);
+    assert_eq!(with_legend.matches("w &amp; x").count(), 2);
+    assert_eq!(with_legend.matches("</svg>").count(), 1);
     let empty = pareto("x", "µJ", &[], 0.9, 0.9);
     assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");
 }

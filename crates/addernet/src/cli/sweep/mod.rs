@@ -250,7 +250,7 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
         output::write(&store.table(extension), text.as_bytes())?;
     }
     if let Some(chart) = pareto::chart(&table) {
-        output::write(&store.pareto(), chart::standalone(&chart).as_bytes())?;
+        output::write(&store.pareto(), chart::standalone(&chart, &[]).as_bytes())?;
     }
     if !args.run.json {
         return output::text(markdown.trim_end());
