@@ -44,7 +44,8 @@ pub(crate) fn pareto(
     let most = points().fold(0.0, |most: f64, p| most.max(p.microjoules));
     let highest = points().fold(float, |high, p| high.max(p.share));
     let legend = BOTTOM + 46.0;
-    let mut svg = Svg::new(legend + LINE * (methods.len() as f64 + 1.0), label);
+    let entries = legend_entries(methods, lowest);
+    let mut svg = Svg::new(legend + LINE * (entries.len() as f64 + 1.0), label);
     let x = Scale {
         values: [0.0, if most > 0.0 { 1.06 * most } else { 1.0 }],
         places: [LEFT, RIGHT],
@@ -115,25 +116,33 @@ pub(crate) fn pareto(
     svg.vertical_text((TOP + BOTTOM) / 2.0, "top-1 accuracy");
     let note = "numbers: bits; dashed: the best up to an energy";
     svg.text("tick", [LEFT, legend + 4.0], Anchor::Start, note);
-    for (i, method) in methods.iter().enumerate() {
+    for (i, (colour, text)) in entries.iter().enumerate() {
         let y = legend + LINE * (i as f64 + 1.0) + 6.0;
-        svg.dot(&format!("dot c{}", method.colour), [LEFT, y - 4.0]);
-        let text = legend_text(method, lowest);
-        svg.text("label", [LEFT + 8.0, y], Anchor::Start, &text);
+        if let Some(colour) = colour {
+            svg.dot(&format!("dot c{colour}"), [LEFT, y - 4.0]);
+        }
+        svg.text("label", [LEFT + 8.0, y], Anchor::Start, text);
     }
     svg.finish()
 }
 
-/// A method's name, and the accuracies that are off the chart.
-fn legend_text(method: &Method, lowest: f64) -> String {
-    let below = method.choices.iter().filter(|c| c.share < lowest);
-    let below: Vec<String> = below
-        .map(|c| format!("{} ({:.0} %)", c.bits, 100.0 * c.share))
-        .collect();
-    match below.is_empty() {
-        true => method.name.clone(),
-        false => format!("{}; below: {}", method.name, below.join(", ")),
+/// The legend's lines: methods with their colours, and below each its accuracies that are off the chart.
+fn legend_entries(methods: &[Method], lowest: f64) -> Vec<(Option<usize>, String)> {
+    /// Accuracies that fit into a line.
+    const PER_LINE: usize = 4;
+    let mut entries = Vec::new();
+    for method in methods {
+        entries.push((Some(method.colour), method.name.clone()));
+        let below = method.choices.iter().filter(|c| c.share < lowest);
+        let below: Vec<String> = below
+            .map(|c| format!("{} ({:.0} %)", c.bits, 100.0 * c.share))
+            .collect();
+        for (i, part) in below.chunks(PER_LINE).enumerate() {
+            let start = if i == 0 { "below: " } else { "" };
+            entries.push((None, format!("{start}{}", part.join(", "))));
+        }
     }
+    entries
 }
 
 /// A rectangle: left, upper, right and lower edge.
