@@ -12,6 +12,7 @@ pub(crate) enum Purpose {
     ShapeLabels = 4,
     ShapeImage = 5,
     Window = 6,
+    Mixup = 7,
 }
 
 /// The stream for (`seed`, purpose, `a`, `b`).

@@ -1,9 +1,9 @@
-//! BN re-estimation: statistics of the network as it is after quantization.
+//! BN re-estimation: statistics of the network as it is after quantization, or after a step of training.
 
 use std::collections::BTreeMap;
 
 use addernet_graph::exec::affine;
-use addernet_graph::{Hook, HookError, Model, Node, NodeId, Op, Parameters};
+use addernet_graph::{Executor, Hook, HookError, Model, Node, NodeId, Op, Parameters};
 use ndarray::{Array4, ArrayD};
 use rayon::prelude::*;
 
@@ -29,8 +29,48 @@ pub fn reestimate_bn<E>(
 where
     E: std::error::Error + Send + Sync + 'static,
 {
+    let run = |batch, estimator: &mut Estimator<'_>| {
+        simulator.run_with(batch, estimator)?;
+        Ok(())
+    };
+    let (model, images) = estimate(quantized.model(), batches, run)?;
+    let provenance = Provenance {
+        bn_images: images,
+        ..quantized.provenance().clone()
+    };
+    Ok(quantized.with_model(model, provenance))
+}
+
+/// The same for a network in floating point. Running averages of training lag behind weights that move fast, as those
+/// of adder layers do early in training, whose sums' means are many times their deviations.
+///
+/// # Errors
+/// As [`reestimate_bn`].
+pub fn reestimate_float_bn<E>(
+    executor: &Executor<'_>,
+    batches: impl IntoIterator<Item = Result<Array4<f32>, E>>,
+) -> Result<Model, QuantError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let run = |batch, estimator: &mut Estimator<'_>| {
+        executor.run_with(batch, estimator)?;
+        Ok(())
+    };
+    Ok(estimate(executor.model(), batches, run)?.0)
+}
+
+/// `model` with the statistics that `run` shows an estimator, and the number of images.
+fn estimate<E>(
+    model: &Model,
+    batches: impl IntoIterator<Item = Result<Array4<f32>, E>>,
+    run: impl Fn(Array4<f32>, &mut Estimator<'_>) -> Result<(), QuantError>,
+) -> Result<(Model, usize), QuantError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
     let mut estimator = Estimator {
-        model: quantized.model(),
+        model,
         statistics: BTreeMap::new(),
         batches: 0,
     };
@@ -40,7 +80,7 @@ where
             source: Box::new(e),
         })?;
         images += batch.dim().0;
-        simulator.run_with(batch, &mut estimator)?;
+        run(batch, &mut estimator)?;
         estimator.batches += 1;
     }
     if estimator.batches == 0 {
@@ -49,14 +89,10 @@ where
             "needs at least one batch of images",
         ));
     }
-    let (graph, mut parameters, info) = quantized.model().clone().into_parts();
+    let (graph, mut parameters, info) = model.clone().into_parts();
     estimator.write_into(&mut parameters)?;
     let model = Model::new(graph, parameters)?.with_info(info)?;
-    let provenance = Provenance {
-        bn_images: images,
-        ..quantized.provenance().clone()
-    };
-    Ok(quantized.with_model(model, provenance))
+    Ok((model, images))
 }
 
 /// Sums of the batches' statistics, per channel.

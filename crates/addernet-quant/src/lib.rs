@@ -15,6 +15,7 @@ mod method;
 mod mixed;
 mod model;
 mod observer;
+mod ordinary;
 mod reconstruct;
 mod sensitivity;
 mod simulate;
@@ -22,7 +23,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
-pub use bn::reestimate_bn;
+pub use bn::{reestimate_bn, reestimate_float_bn};
 pub use clamp::{clamp_kernel, clamp_weights};
 pub use error::QuantError;
 pub use format::{BITS, CodeFormat};
@@ -32,6 +33,7 @@ pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribut
 pub use mixed::{Choice, allocate};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
+pub use ordinary::round_ordinary;
 pub use reconstruct::{
     Kernels, Learned, Learner, Reconstruction, ReconstructionProgress, TrainingImages, Tuning,
     reconstruct,

@@ -10,6 +10,7 @@ use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
 use crate::method::{FloatLayer, Method};
 use crate::observer::Observations;
+use crate::ordinary::round_ordinary;
 use crate::reconstruct::Reconstruction;
 
 /// How a quantized model came about; stored with it.
@@ -41,8 +42,8 @@ pub struct Provenance {
 
 /// A model whose adder layers are integers.
 ///
-/// Its [`model`](Self::model) is a float model: BN and the ordinary layers as they run, and the adder
-/// layers with the weights that the codes stand for.
+/// Its [`model`](Self::model) is a float model: BN as it runs, and the other layers with the weights that the codes
+/// stand for, ordinary ones with 8 bits.
 #[derive(Clone, Debug)]
 pub struct QuantizedModel {
     model: Model,
@@ -65,7 +66,7 @@ impl QuantizedModel {
         Self::from_layers(model, layers, provenance)
     }
 
-    /// Puts quantized layers in the place of the float ones.
+    /// Puts quantized layers in the place of the float ones, and rounds the ordinary ones to 8 bits.
     ///
     /// # Errors
     /// If a layer's parts do not fit the graph, or one is missing.
@@ -74,6 +75,7 @@ impl QuantizedModel {
         layers: BTreeMap<String, QuantizedLayer>,
         provenance: Provenance,
     ) -> Result<Self, QuantError> {
+        let float = round_ordinary(float)?;
         let mut graph = float.graph().clone();
         let mut parameters = float.parameters().clone();
         for (_, node, attributes) in float.graph().adder_nodes() {
@@ -97,7 +99,7 @@ impl QuantizedModel {
                 parameters.insert(node.parameter(suffix), array);
             }
         }
-        let model = float.clone().with_parts(graph, parameters)?;
+        let model = float.with_parts(graph, parameters)?;
         Ok(Self {
             model,
             layers,

@@ -78,6 +78,10 @@ pub struct Recipe {
     /// Share of a batch in BN's running statistics.
     #[serde(default = "default::bn_momentum")]
     pub bn_momentum: f64,
+    /// Training images that BN's statistics are computed anew on wherever the network is evaluated or saved; 0 leaves it
+    /// to the running averages, which lag behind while adder layers learn fast. What is learned is the same.
+    #[serde(default)]
+    pub bn_images: usize,
     /// Share of each label that is spread evenly over all classes.
     #[serde(default)]
     pub label_smoothing: f32,
@@ -263,6 +267,7 @@ impl Recipe {
                 positive(self.bn_momentum) && self.bn_momentum <= 1.0,
                 "must be above 0 and at most 1",
             ),
+            ("bn-images", self.bn_images != 1, "must be 0 or at least 2"),
             (
                 "label-smoothing",
                 share(self.label_smoothing.into()),

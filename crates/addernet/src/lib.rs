@@ -29,6 +29,7 @@
 //! # Ok::<(), addernet::Error>(())
 //! ```
 
+mod ablation;
 mod analyze;
 mod any_model;
 mod cost;
@@ -54,6 +55,7 @@ pub use addernet_quant as quant;
 #[cfg(feature = "train")]
 pub use addernet_train as train;
 
+pub use ablation::Ablation;
 pub use addernet_cost::{AdderForm, Comparison, Energy, EnergyModel, LayerEnergies, Precision};
 pub use addernet_data::{Dataset, DatasetKind, Split};
 pub use addernet_engine::{Engine, Logits};
@@ -85,5 +87,5 @@ pub use quantize::{
 };
 pub use sweep::{
     CellAccuracy, CellResult, Figures, RowCost, Spread, SweepCell, SweepContext, SweepEngine,
-    SweepRow, SweepTable, method_settings,
+    SweepGrid, SweepRow, SweepTable, method_settings,
 };

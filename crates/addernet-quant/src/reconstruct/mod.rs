@@ -33,6 +33,7 @@ use crate::error::QuantError;
 use crate::format::check_bits;
 use crate::model::{Provenance, QuantizedModel};
 use crate::observer::Observations;
+use crate::ordinary::round_ordinary;
 pub use learner::{Learned, Learner};
 use search::Search;
 use student::{State, Student};
@@ -72,6 +73,10 @@ pub struct Tuning {
     pub temperature: f32,
     /// Weight of the features' relative error beside the logits' divergence, at least 0.
     pub features: f32,
+    /// Share of the images of a batch, 0 to 1, that whoever supplies them mixes with others: the teacher says what a mixed
+    /// image is, and the network that is tuned sees more than it was trained on.
+    #[serde(default)]
+    pub mixup: f32,
     /// Share of the labels' cross-entropy in what is asked of the logits, 0 to 1; the rest is the divergence from the
     /// float network's. [`reconstruct`] has no labels.
     #[serde(default)]
@@ -116,6 +121,7 @@ impl Reconstruction {
             scale_rate,
             temperature,
             features,
+            mixup,
             labels,
             ..
         } = self.tuning;
@@ -124,10 +130,16 @@ impl Reconstruction {
             && temperature.is_finite()
             && temperature > 0.0
             && (0.0..=1.0).contains(&labels)
+            && (0.0..=1.0).contains(&mixup)
         {
+            if labels > 0.0 && mixup > 0.0 {
+                let reason =
+                    "images that are mixed have no label: mixup and labels exclude each other";
+                return Err(QuantError::config("tuning", reason));
+            }
             return Ok(());
         }
-        let reason = "rates and weights must be at least 0, the temperature above 0, the labels' share 0 to 1";
+        let reason = "rates and weights must be at least 0, the temperature above 0, shares of labels and mixed images 0 to 1";
         Err(QuantError::config("tuning", reason))
     }
 }
@@ -146,6 +158,7 @@ impl Tuning {
             scale_rate: 0.003,
             temperature: 2.0,
             features: 10.0,
+            mixup: 0.5,
             labels: 0.0,
         }
     }
@@ -220,6 +233,8 @@ where
         search: images,
         mut batch,
     } = images;
+    // What is tuned runs on the ordinary layers' weights as they will be.
+    let model = &round_ordinary(model)?;
     let executor = Executor::new(model, kernels.f32)?;
     let steps = settings.tuning.steps;
     if steps == 0 {

@@ -21,6 +21,9 @@ pub struct Qat {
     /// Weight of the relative error of the features behind every ReLU; 0 leaves it out.
     #[serde(default = "default::features")]
     pub features: f32,
+    /// Share of the images of a batch, 0 to 1, that are mixed with others; without labels alone.
+    #[serde(default)]
+    pub mixup: f32,
     /// Learning rate of the latent weights, in steps of their codes.
     #[serde(default = "default::weight_rate")]
     pub weight_rate: f32,
@@ -90,6 +93,16 @@ impl Qat {
                 "must be finite and at least 0",
             ),
             (
+                "qat.mixup",
+                (0.0..=1.0).contains(&self.mixup),
+                "must be 0 to 1",
+            ),
+            (
+                "qat.mixup",
+                self.mixup == 0.0 || self.labels == 0.0,
+                "must be 0 with labels: images that are mixed have none",
+            ),
+            (
                 "qat.weight-rate",
                 rate(self.weight_rate),
                 "must be finite and at least 0",
@@ -124,6 +137,7 @@ impl Qat {
                 scale_rate: self.scale_rate,
                 temperature: self.temperature,
                 features: self.features,
+                mixup: self.mixup,
                 labels: self.labels,
             },
             ..Reconstruction::new(self.weight_bits, self.activation_bits)

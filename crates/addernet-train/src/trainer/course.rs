@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use addernet_data::{Transform, batches, shuffled};
 use addernet_graph::{Executor, GraphError, ModelInfo, Preprocessing, file::ModelFile};
-use addernet_quant::{QuantError, Simulator, store};
+use addernet_quant::{QuantError, Simulator, reestimate_float_bn, store};
 
 use super::trainee::{At, State, Trained, Trainee};
 use super::{TrainOptions, TrainingData};
@@ -67,7 +67,7 @@ impl Course {
         while self.position.epoch < epochs {
             self.epoch(trainee, context)?;
         }
-        let trained = self.finite(trainee, trainee.trained())?;
+        let trained = self.trained(trainee, context, epochs.saturating_sub(1))?;
         // A run that was killed just before its last file may be resumed for it.
         listener.write(&self.folder.model(), &model_file(&trained, data)?)?;
         Ok(trained)
@@ -133,7 +133,7 @@ impl Course {
             listener,
             ..
         } = context;
-        let trained = self.finite(trainee, trainee.trained())?;
+        let trained = self.trained(trainee, context, self.position.epoch)?;
         let recipe = &self.position.recipe;
         let epoch = self.position.epoch + 1;
         let looked_at = match self.options.evaluate_every {
@@ -169,6 +169,35 @@ impl Course {
             }),
             None => Ok(()),
         }
+    }
+
+    /// The network as it is now, BN's statistics computed anew if the recipe says so, on images of epoch `epoch` (from
+    /// 0) as it saw them.
+    fn trained(
+        &self,
+        trainee: &dyn Trainee,
+        context: Context<'_>,
+        epoch: usize,
+    ) -> Result<Trained, TrainError> {
+        let trained = self.finite(trainee, trainee.trained())?;
+        let recipe = &self.position.recipe;
+        let (Trained::Float(model), true) = (&trained, recipe.bn_images > 0) else {
+            return Ok(trained);
+        };
+        let Context { data, images, .. } = context;
+        let order = shuffled(images, recipe.seed, epoch as u64);
+        let mut count = recipe.bn_images.min(order.len());
+        if count % recipe.batch == 1 {
+            count -= 1; // A single image may have a single value per channel.
+        }
+        let transform = Transform {
+            augmentation: Some(recipe.augmentation(epoch)),
+            ..data.transform.clone()
+        };
+        let executor = Executor::new(model, self.options.kernel)?;
+        let batches = batches(data.train, &order[..count], recipe.batch, &transform)?;
+        let batches = batches.map(|batch| batch.map(|batch| batch.images));
+        Ok(Trained::Float(reestimate_float_bn(&executor, batches)?))
     }
 
     /// Loss and accuracy on the test images, if there are any; a quantized network is simulated.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use addernet_data::{Dataset, Transform};
 use addernet_graph::{Executor, FeatureShape, Graph, Model};
 use addernet_kernels::AdderKernelF32;
+use addernet_quant::round_ordinary;
 
 use crate::checkpoint::{Checkpoint, Position};
 use crate::error::TrainError;
@@ -229,6 +230,8 @@ impl Run {
         match (&mut self.subject, &recipe.qat) {
             (Subject::Quantized(start), Some(qat)) => {
                 let teacher = start.teacher.clone().with_info(course::info(data))?;
+                // What learns runs on the ordinary layers' weights as they will be.
+                let teacher = round_ordinary(&teacher)?;
                 let executor = Executor::new(&teacher, self.course.options.kernel)?;
                 let steps = recipe.epochs * course::steps(images.len(), recipe.batch);
                 let mut trainee = QuantizedTrainee::new(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use addernet_data::{Batch, DataError, batches, shuffled};
+use addernet_data::{Batch, DataError, batches, mixup, shuffled};
 use addernet_graph::{Executor, Graph, Model};
 use addernet_kernels::{AdderKernelF32, AdderKernelU8};
 use addernet_quant::{
@@ -128,9 +128,16 @@ impl Trainee for QuantizedTrainee<'_> {
     }
 
     fn step(&mut self, batch: &Batch, at: At) -> Result<Outcome, TrainError> {
-        let labels = &batch.labels;
-        let share = at.lr as f32;
-        let learned = self.learner.step(&batch.images, labels, at.done, share)?;
+        let (labels, share) = (&batch.labels, at.lr as f32);
+        let mixup_share = self.settings.tuning.mixup;
+        let learned = match mixup_share > 0.0 {
+            true => {
+                let mut mixed = batch.clone();
+                mixup(&mut mixed, mixup_share.into(), self.seed, at.done as u64);
+                self.learner.step(&mixed.images, labels, at.done, share)?
+            }
+            false => self.learner.step(&batch.images, labels, at.done, share)?,
+        };
         Ok(Outcome {
             loss: learned.loss,
             correct: learned.correct,

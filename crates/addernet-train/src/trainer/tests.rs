@@ -84,6 +84,32 @@ impl TrainListener for Dying {
 }
 
 #[test]
+fn statistics_computed_anew_change_nothing_that_is_learned() {
+    one_thread(|| {
+        let scratch = tempfile::tempdir().unwrap();
+        // One image more than two batches, which would be a batch of its own.
+        let settings = ["train-images=65", "bn-images=65"];
+        let [running, anew] = [&settings[..1], &settings].map(|settings| {
+            let path = scratch.path().join(settings.len().to_string());
+            let mut run = start(&path, recipe(settings));
+            let trained = train(&mut run, &()).unwrap();
+            let saved = ModelFile::read(&run.folder().model()).unwrap();
+            let saved = saved.into_model().unwrap();
+            assert_eq!(trained.model().parameters(), saved.parameters());
+            (saved, run.history().to_vec())
+        });
+        for (name, values) in running.0.parameters() {
+            let same = !name.contains("running_");
+            assert_eq!(&anew.0.parameters()[name] == values, same, "{name}");
+        }
+        assert_eq!(running.1[1].train_loss, anew.1[1].train_loss);
+        // Four steps are too few for running averages that began at 0 and 1.
+        let test_loss = |history: &[EpochReport]| history[1].test_loss.unwrap();
+        assert!(test_loss(&anew.1) < 0.5 * test_loss(&running.1));
+    });
+}
+
+#[test]
 fn a_run_repeats_exactly_and_leaves_its_files() {
     one_thread(|| {
         let scratch = tempfile::tempdir().unwrap();

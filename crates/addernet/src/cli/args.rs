@@ -148,6 +148,16 @@ pub(crate) fn method() -> impl TypedValueParser<Value = MethodKind> {
         .try_map(|name| name.parse::<MethodKind>())
 }
 
+/// Bits of weights and of activations: `4` for both, or `2/4`.
+pub(crate) fn bits_pair(text: &str) -> Result<[u8; 2], String> {
+    let (weights, activations) = text.split_once('/').unwrap_or((text, text));
+    let bits = |text: &str| match text.parse::<u8>() {
+        Ok(bits) if addernet::quant::BITS.contains(&bits) => Ok(bits),
+        _ => Err("bits are 2 to 8: 4, or 2/4 for weights of 2 and activations of 4".to_owned()),
+    };
+    Ok([bits(weights)?, bits(activations)?])
+}
+
 /// A number of groups.
 pub(crate) fn groups() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=addernet::quant::MAX_GROUPS as u64)

@@ -184,7 +184,7 @@ fn quantize(args: &DemoArgs, context: &SweepContext<'_>) -> anyhow::Result<Vec<C
 
 /// The methods with fewer images and steps than they need for a large network.
 fn options(method: MethodKind, bits: u8, seed: u64) -> QuantizeOptions {
-    let settings = match method_settings(method, bits, 4) {
+    let settings = match method_settings(method, [bits; 2], 4) {
         MethodSettings::Reconstruction(mut method) => {
             method.tuning = Tuning {
                 steps: if bits > 3 { 64 } else { 160 },

@@ -165,6 +165,10 @@ struct ReconstructionArgs {
     /// Reconstruction: tune on logits alone, not on features (an ablation)
     #[arg(long)]
     no_feature_loss: bool,
+
+    /// Reconstruction: tune on images as they are, none mixed with another (an ablation)
+    #[arg(long)]
+    no_mixup: bool,
 }
 
 impl ReconstructionArgs {
@@ -177,6 +181,7 @@ impl ReconstructionArgs {
             ("--no-learned-rounding", self.no_learned_rounding),
             ("--no-learned-scales", self.no_learned_scales),
             ("--no-feature-loss", self.no_feature_loss),
+            ("--no-mixup", self.no_mixup),
         ];
         flags
             .into_iter()
@@ -200,6 +205,9 @@ impl ReconstructionArgs {
         }
         if self.no_feature_loss {
             tuning.features = 0.0;
+        }
+        if self.no_mixup {
+            tuning.mixup = 0.0;
         }
         settings
     }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use addernet_data::{Transform, batches, calibration_indices, shuffled};
+use addernet_data::{Batch, DataError, Transform, batches, calibration_indices, mixup, shuffled};
 use addernet_graph::Model;
 use addernet_kernels::AdderKernelF32;
 use addernet_quant::{
@@ -52,7 +52,8 @@ impl ReconstructionRun<'_> {
         };
         let count = options.calibration_images;
         let indices = calibration_indices(training.dataset(), count, options.seed)?;
-        let images = self.images(&indices[..count.min(SEARCH_IMAGES)], training.transform())?;
+        let searched = &indices[..count.min(SEARCH_IMAGES)];
+        let images = self.batch(searched, training.transform())?.images;
         let layers = model.graph().adder_nodes().count();
         let steps = settings.tuning.steps;
         let listener = Listener {
@@ -75,7 +76,10 @@ impl ReconstructionRun<'_> {
                     let order = shuffled(&indices, options.seed, epoch);
                     let place = step % per_epoch * batch;
                     let transform = training.augmented(options.seed, epoch);
-                    self.images(&order[place..place + batch], &transform)
+                    let mut mixed = self.batch(&order[place..place + batch], &transform)?;
+                    let share = settings.tuning.mixup.into();
+                    mixup(&mut mixed, share, options.seed, step as u64);
+                    Ok::<_, DataError>(mixed.images)
                 },
             },
             provenance,
@@ -122,16 +126,16 @@ impl ReconstructionRun<'_> {
         )
     }
 
-    fn images(
-        &self,
-        indices: &[usize],
-        transform: &Transform,
-    ) -> Result<Array4<f32>, addernet_data::DataError> {
+    /// Images as one batch.
+    fn batch(&self, indices: &[usize], transform: &Transform) -> Result<Batch, DataError> {
         let mut all = batches(self.training.dataset(), indices, indices.len(), transform)?;
-        match all.next() {
-            Some(batch) => Ok(batch?.images),
-            None => Ok(Array4::zeros((0, 0, 0, 0))),
-        }
+        all.next().unwrap_or_else(|| {
+            Ok(Batch {
+                images: Array4::zeros((0, 0, 0, 0)),
+                labels: Vec::new(),
+                indices: Vec::new(),
+            })
+        })
     }
 }
 

@@ -10,11 +10,13 @@ use addernet_engine::Engine;
 use addernet_graph::Model;
 use addernet_kernels::{AdderKernelF32, AdderKernelU8};
 use addernet_quant::{MethodKind, Provenance, QuantizedModel, Simulator, group_kernels};
+use itertools::iproduct;
 use serde::{Deserialize, Serialize};
 
 pub use settings::method_settings;
 pub use table::{Figures, RowCost, Spread, SweepEngine, SweepRow, SweepTable};
 
+use crate::ablation::Ablation;
 use crate::error::Error;
 use crate::evaluate::{Accuracy, evaluate};
 use crate::images::Images;
@@ -27,53 +29,83 @@ use crate::quantize::{QuantizeOptions, quantize};
 pub struct SweepCell {
     /// The method.
     pub method: MethodKind,
-    /// Bits of weights and activations.
-    pub bits: u8,
+    /// Bits of weights and of activations.
+    pub bits: [u8; 2],
     /// Groups per layer; 1 for methods without groups.
     pub groups: usize,
+    /// What the method is to do without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<Ablation>,
+    /// Calibration images.
+    pub calibration: usize,
     /// Seed of everything random.
     pub seed: u64,
 }
 
-impl SweepCell {
-    /// All combinations, in the order of methods, bits, groups and seeds, each of them once: methods
-    /// without groups do not multiply by `groups`.
-    pub fn grid(
-        methods: &[MethodKind],
-        bits: &[u8],
-        groups: &[usize],
-        seeds: &[u64],
-    ) -> Vec<SweepCell> {
+/// What a sweep varies.
+#[derive(Clone, Debug)]
+pub struct SweepGrid {
+    /// Methods.
+    pub methods: Vec<MethodKind>,
+    /// Bits of weights and of activations.
+    pub bits: Vec<[u8; 2]>,
+    /// Groups per layer.
+    pub groups: Vec<usize>,
+    /// What methods are to do without; `None` is the whole method.
+    pub without: Vec<Option<Ablation>>,
+    /// Calibration images.
+    pub calibrations: Vec<usize>,
+    /// Seeds of everything random.
+    pub seeds: Vec<u64>,
+}
+
+impl SweepGrid {
+    /// All combinations, in the order of the fields, each of them once: methods without groups do not multiply by
+    /// `groups`, and what a method does not have it is not to do without.
+    pub fn cells(&self) -> Vec<SweepCell> {
+        let combinations = iproduct!(
+            &self.methods,
+            &self.bits,
+            &self.groups,
+            &self.without,
+            &self.calibrations,
+            &self.seeds
+        );
         let mut cells = Vec::new();
-        for &method in methods {
-            for &bits in bits {
-                for &groups in groups {
-                    for &seed in seeds {
-                        let cell = SweepCell {
-                            method,
-                            bits,
-                            groups: method_settings(method, bits, groups).groups(),
-                            seed,
-                        };
-                        if !cells.contains(&cell) {
-                            cells.push(cell);
-                        }
-                    }
-                }
+        for (&method, &bits, &groups, &without, &calibration, &seed) in combinations {
+            let settings = method_settings(method, bits, groups);
+            let cell = SweepCell {
+                method,
+                bits: settings.bits(),
+                groups: settings.groups(),
+                without,
+                calibration,
+                seed,
+            };
+            let possible = without.is_none_or(|out| out.apply(&mut QuantizeOptions::new(settings)));
+            if possible && !cells.contains(&cell) {
+                cells.push(cell);
             }
         }
         cells
     }
+}
 
+impl SweepCell {
     /// A name that only this cell has, fit for a file.
     pub fn name(&self) -> String {
         let Self {
             method,
-            bits,
+            bits: [weights, activations],
             groups,
+            without,
+            calibration,
             seed,
         } = self;
-        format!("{method}-{bits}bit-{groups}group-seed{seed}")
+        let without = without.map_or(String::new(), |out| format!("-no-{out}"));
+        format!(
+            "{method}{without}-w{weights}a{activations}-{groups}group-{calibration}images-seed{seed}"
+        )
     }
 
     /// Checks that the model's layers have kernels enough for the groups, before hours of work.
@@ -94,10 +126,15 @@ impl SweepCell {
     /// The published recipe for this cell.
     pub fn options(&self) -> QuantizeOptions {
         let settings = method_settings(self.method, self.bits, self.groups);
-        QuantizeOptions {
+        let mut options = QuantizeOptions {
             seed: self.seed,
+            calibration_images: self.calibration,
             ..QuantizeOptions::new(settings)
+        };
+        if let Some(ingredient) = self.without {
+            ingredient.apply(&mut options);
         }
+        options
     }
 }
 
@@ -105,6 +142,9 @@ impl SweepCell {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellResult {
+    /// What the method had to do without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<Ablation>,
     /// How the model was made.
     pub provenance: Provenance,
     /// What numbers the model is made of, which its cost depends on; absent in results of earlier versions.
@@ -171,6 +211,7 @@ impl SweepContext<'_> {
         };
         let quantized = made.result().clone();
         let result = CellResult {
+            without: None,
             provenance: quantized.provenance().clone(),
             precision: Some(Precision::of(&quantized)),
             without_bn_reestimation,

@@ -8,6 +8,7 @@ use addernet_quant::MethodKind;
 use serde::{Deserialize, Serialize};
 
 use super::{CellAccuracy, CellResult, method_settings};
+use crate::ablation::Ablation;
 use crate::error::Error;
 use crate::evaluate::Accuracy;
 use crate::quantize::QuantizeOptions;
@@ -23,7 +24,7 @@ pub struct SweepTable {
     /// What the float model costs per image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float_cost: Option<RowCost>,
-    /// One row per method, bits and groups, in the order of the results.
+    /// One row per method, bits, groups, ablation and number of calibration images, in the order of the results.
     pub rows: Vec<SweepRow>,
 }
 
@@ -38,6 +39,12 @@ pub struct SweepRow {
     pub activation_bits: u8,
     /// Groups per layer.
     pub groups: usize,
+    /// What the method had to do without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without: Option<Ablation>,
+    /// Calibration images; 0 in tables of earlier versions, which did not say.
+    #[serde(default)]
+    pub calibration_images: usize,
     /// Mean time per seed, quantization and evaluation together.
     pub seconds: f64,
     /// What a model costs per image, mean over the seeds; absent if a result does not say what it is made of.
@@ -180,12 +187,14 @@ impl SweepTable {
             let seconds = seeds
                 .iter()
                 .map(|r| r.quantize_seconds + r.evaluate_seconds);
-            let (method, weight_bits, activation_bits, groups) = wanted;
+            let provenance = &seeds[0].provenance;
             SweepRow {
-                method,
-                weight_bits,
-                activation_bits,
-                groups,
+                method: provenance.method.clone(),
+                weight_bits: provenance.weight_bits,
+                activation_bits: provenance.activation_bits,
+                groups: provenance.groups,
+                without: seeds[0].without,
+                calibration_images: provenance.calibration_images,
                 seconds: Spread::of(seconds).mean,
                 cost: None,
                 figures: COLUMNS
@@ -202,6 +211,12 @@ impl SweepTable {
         }
     }
 
+    /// Whether rows differ in their calibration images.
+    pub fn varies_in_images(&self) -> bool {
+        let images = |row: &SweepRow| row.calibration_images;
+        (self.rows.windows(2)).any(|rows| images(&rows[0]) != images(&rows[1]))
+    }
+
     /// The same table with the energy of each row's models, which are `results` of quantizing a model of `graph`.
     ///
     /// # Errors
@@ -213,12 +228,7 @@ impl SweepTable {
         model: &EnergyModel,
     ) -> Result<Self, Error> {
         for row in &mut self.rows {
-            let wanted = (
-                row.method.clone(),
-                row.weight_bits,
-                row.activation_bits,
-                row.groups,
-            );
+            let wanted = row.key();
             let seeds = results.iter().filter(|result| key(result) == wanted);
             let costs: Option<Vec<RowCost>> = seeds
                 .map(|result| {
@@ -237,11 +247,11 @@ impl SweepTable {
     /// The table in Markdown: top-1 in percent, with the smallest and largest of several seeds.
     pub fn markdown(&self) -> String {
         let mut text = format!(
-            "Top-1 in percent on {} images, mean over seeds (smallest to largest). The float model has \
+            "Top-1 in percent on {} images, mean over seeds (smallest to largest); images: for calibration. The float model has \
              {:.2}.\n\n\
-             | method | bits | groups | seeds | simulated | integer | simulated, BN kept | integer, BN kept \
+             | method | bits | groups | images | seeds | simulated | integer | simulated, BN kept | integer, BN kept \
              | seconds | arithmetic µJ | total µJ | CNN arithmetic µJ | CNN total µJ |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
+             |---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
             self.float.images,
             100.0 * self.float.top1,
         );
@@ -249,13 +259,17 @@ impl SweepTable {
             let seeds = row.figures.iter().map(|f| f.seeds).max().unwrap_or(0);
             let bits = row.bits();
             let SweepRow {
-                method,
+                calibration_images: images,
                 groups,
                 seconds,
                 ..
             } = row;
+            let method = row.label();
             // Writing to a string does not fail.
-            let _ = write!(text, "| {method} | {bits} | {groups} | {seeds} |");
+            let _ = write!(
+                text,
+                "| {method} | {bits} | {groups} | {images} | {seeds} |"
+            );
             for (engine, bn) in COLUMNS {
                 let cell = match row.figures(engine, bn) {
                     Some(figures) => percent(figures),
@@ -281,11 +295,10 @@ impl SweepTable {
         text
     }
 
-    /// The table as comma-separated values: one line per method, bits, groups, engine, and BN with or
-    /// without re-estimation.
+    /// The table as comma-separated values: one line per row and engine, and BN with or without re-estimation.
     pub fn csv(&self) -> String {
         let mut text = String::from(
-            "method,weight_bits,activation_bits,groups,engine,bn_reestimated,seeds,top1_mean,top1_min,\
+            "method,without,weight_bits,activation_bits,groups,calibration_images,engine,bn_reestimated,seeds,top1_mean,top1_min,\
              top1_max,top5_mean,top5_min,top5_max,loss_mean,loss_min,loss_max,arithmetic_uj,total_uj,\
              cnn_arithmetic_uj,cnn_total_uj\n",
         );
@@ -293,11 +306,13 @@ impl SweepTable {
             for figures in &row.figures {
                 let _ = write!(
                     text,
-                    "{},{},{},{},{},{},{}",
+                    "{},{},{},{},{},{},{},{},{}",
                     row.method,
+                    row.without.map_or("", Ablation::name),
                     row.weight_bits,
                     row.activation_bits,
                     row.groups,
+                    row.calibration_images,
                     figures.engine.name(),
                     figures.bn_reestimated,
                     figures.seeds
@@ -320,6 +335,25 @@ impl SweepTable {
 }
 
 impl SweepRow {
+    fn key(&self) -> Key<'_> {
+        let bits = [self.weight_bits, self.activation_bits];
+        (
+            &self.method,
+            bits,
+            self.groups,
+            self.without,
+            self.calibration_images,
+        )
+    }
+
+    /// The method, and what it had to do without.
+    pub fn label(&self) -> String {
+        match self.without {
+            Some(ingredient) => format!("{} without {ingredient}", self.method),
+            None => self.method.clone(),
+        }
+    }
+
     /// `4`, or `2/4` where weights and activations have different widths.
     pub fn bits(&self) -> String {
         match (self.weight_bits, self.activation_bits) {
@@ -332,7 +366,8 @@ impl SweepRow {
     /// integers if the engine runs all models. Without such figures, those that there are.
     pub fn recommended(&self) -> Option<&Figures> {
         let recipe = self.method.parse::<MethodKind>().map(|method| {
-            let settings = method_settings(method, self.weight_bits, self.groups);
+            let bits = [self.weight_bits, self.activation_bits];
+            let settings = method_settings(method, bits, self.groups);
             QuantizeOptions::new(settings).bn_images > 0
         });
         let bn = recipe.unwrap_or(true);
@@ -358,9 +393,18 @@ impl SweepRow {
 }
 
 /// What a row's results have in common.
-fn key(result: &CellResult) -> (String, u8, u8, usize) {
+type Key<'a> = (&'a str, [u8; 2], usize, Option<Ablation>, usize);
+
+fn key(result: &CellResult) -> Key<'_> {
     let p = &result.provenance;
-    (p.method.clone(), p.weight_bits, p.activation_bits, p.groups)
+    let bits = [p.weight_bits, p.activation_bits];
+    (
+        &p.method,
+        bits,
+        p.groups,
+        result.without,
+        p.calibration_images,
+    )
 }
 
 /// Energies in µJ, or dashes.

@@ -6,7 +6,13 @@ use crate::testing::lenet;
 
 #[test]
 fn methods_without_groups_are_in_the_grid_once() {
-    let cells = SweepCell::grid(&MethodKind::ALL, &[8, 4, 8], &[1, 2], &[0, 1]);
+    let cells = grid(
+        &MethodKind::ALL,
+        &[[8, 8], [4, 4], [8, 8]],
+        &[1, 2],
+        &[0, 1],
+    )
+    .cells();
     let of = |method| cells.iter().filter(|c| c.method == method).count();
     assert_eq!(of(MethodKind::Redistribution), 8);
     assert_eq!(of(MethodKind::SharedScale), 4);
@@ -14,6 +20,51 @@ fn methods_without_groups_are_in_the_grid_once() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), cells.len());
+}
+
+#[test]
+fn ablations_bits_and_calibrations_multiply_where_a_method_has_them() {
+    let mut grid = grid(&MethodKind::ALL, &[[2, 4], [4, 4]], &[1], &[0]);
+    grid.without = vec![None, Some(Ablation::Mixup), Some(Ablation::WeightClamp)];
+    grid.calibrations = vec![32, 64];
+    let cells = grid.cells();
+    let of = |method| {
+        let cells = cells.iter().filter(|c| c.method == method);
+        let pairs = cells.map(|c| (c.bits, c.without));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.dedup();
+        pairs
+    };
+    let mixup = Some(Ablation::Mixup);
+    assert_eq!(
+        of(MethodKind::Reconstruction),
+        [
+            ([2, 4], None),
+            ([2, 4], mixup),
+            ([4, 4], None),
+            ([4, 4], mixup)
+        ]
+    );
+    // One width for both, so that two pairs are one.
+    let clamp = Some(Ablation::WeightClamp);
+    let redistribution = of(MethodKind::Redistribution);
+    assert_eq!(redistribution, [([4, 4], None), ([4, 4], clamp)]);
+    assert_eq!(cells.len(), 2 * (4 + 2 + 2 + 1));
+    let cell = cells.iter().find(|c| c.without == clamp).unwrap();
+    let options = cell.options();
+    assert_eq!(options.calibration_images, 32);
+    assert_ne!(options.method, method_settings(cell.method, [4, 4], 1));
+}
+
+fn grid(methods: &[MethodKind], bits: &[[u8; 2]], groups: &[usize], seeds: &[u64]) -> SweepGrid {
+    SweepGrid {
+        methods: methods.to_vec(),
+        bits: bits.to_vec(),
+        groups: groups.to_vec(),
+        without: vec![None],
+        calibrations: vec![2048],
+        seeds: seeds.to_vec(),
+    }
 }
 
 fn accuracy(top1: f64) -> Accuracy {
@@ -29,6 +80,7 @@ fn result(groups: usize, seed: u64, top1: f64, integer: bool) -> CellResult {
     let mut provenance = lenet_provenance();
     (provenance.groups, provenance.seed) = (groups, seed);
     CellResult {
+        without: None,
         provenance,
         precision: None,
         without_bn_reestimation: CellAccuracy {
@@ -72,12 +124,25 @@ fn seeds_become_means_with_a_spread() {
     assert!((top1.mean - 0.55).abs() < 1e-12);
     let markdown = table.markdown();
     for line in [
-        "| redistribution | 4 | 1 | 2 | – | – | 55.00 (50.00–60.00) | 49.00 | 3.0 | – | – | – | – |",
-        "| redistribution | 4 | 2 | 1 | – | – | 70.00 | – | 3.0 | – | – | – | – |",
+        "| redistribution | 4 | 1 | 10 | 2 | – | – | 55.00 (50.00–60.00) | 49.00 | 3.0 | – | – | – | – |",
+        "| redistribution | 4 | 2 | 10 | 1 | – | – | 70.00 | – | 3.0 | – | – | – | – |",
     ] {
         assert!(markdown.lines().any(|l| l == line), "{markdown}");
     }
     assert_eq!(table.csv().lines().count(), 1 + 3);
+    // Another ablation is another row.
+    let mut ablated = results.clone();
+    ablated[2].without = Some(Ablation::OutlierClamp);
+    let table_of_three = SweepTable::of(accuracy(0.9), &ablated);
+    assert_eq!(table_of_three.rows.len(), 3);
+    let label = "redistribution without outlier-clamp";
+    assert_eq!(table_of_three.rows[2].label(), label);
+    assert!(
+        table_of_three
+            .csv()
+            .contains("redistribution,outlier-clamp,4,4,1,10,")
+    );
+    assert!(!table_of_three.varies_in_images());
     // Nobody knows what these are made of; with costs, one row of two has them.
     assert!(
         table
@@ -121,7 +186,7 @@ fn a_cell_is_evaluated_on_both_engines() {
         kernel: addernet_kernels::select(None).unwrap(),
         kernel_u8: addernet_kernels::select_u8(None).unwrap(),
     };
-    let cell = SweepCell::grid(&[MethodKind::Redistribution], &[8], &[2], &[3])[0];
+    let cell = grid(&[MethodKind::Redistribution], &[[8, 8]], &[2], &[3]).cells()[0];
     let options = QuantizeOptions {
         calibration_images: 50,
         bn_images: 60,

@@ -262,6 +262,7 @@ fn the_recommended_method_has_a_name_and_bits_for_weights_and_activations() {
         "--no-learned-rounding",
         "--no-learned-scales",
         "--no-feature-loss",
+        "--no-mixup",
     ] {
         assert!(bytes(&["--tuning-epochs", "1", flag]) != tuned, "{flag}");
     }

@@ -293,7 +293,8 @@ impl AnalyzeArgs {
 
     fn options(&self) -> AnalyzeOptions {
         let method = self.method.unwrap_or(MethodKind::Redistribution);
-        let settings = method_settings(method, self.bits.unwrap_or(4), self.groups.unwrap_or(4));
+        let bits = [self.bits.unwrap_or(4); 2];
+        let settings = method_settings(method, bits, self.groups.unwrap_or(4));
         let published = QuantizeOptions::new(settings);
         AnalyzeOptions {
             quantize: QuantizeOptions {

@@ -2,7 +2,8 @@
 
 use addernet::quant::{Effect, LayerSensitivity, Provenance};
 use addernet::{
-    Distribution, Energy, LayerReport, SensitivityReport, SweepEngine, SweepTable, WeightShares,
+    Distribution, Energy, LayerReport, SensitivityReport, SweepEngine, SweepRow, SweepTable,
+    WeightShares,
 };
 use askama::Template;
 
@@ -381,19 +382,19 @@ fn sweep(table: &SweepTable) -> Sweep {
     widths.sort_by(|a, b| b.cmp(a));
     widths.dedup();
     let columns: Vec<String> = widths.into_iter().map(|(.., bits)| bits).collect();
-    let mut methods: Vec<(&str, usize)> = Vec::new();
+    let varied = table.varies_in_images();
+    let mut methods: Vec<(String, usize, usize)> = Vec::new();
+    let method = |row: &SweepRow| (row.label(), row.groups, row.calibration_images);
     for row in &table.rows {
-        if !methods.contains(&(&row.method, row.groups)) {
-            methods.push((&row.method, row.groups));
+        if !methods.contains(&method(row)) {
+            methods.push(method(row));
         }
     }
     let (mut series, mut legend) = (Vec::new(), Vec::new());
-    for (i, (method, groups)) in methods.iter().enumerate() {
+    for (i, wanted) in methods.iter().enumerate() {
+        let (name, groups, images) = wanted;
         for bn in [true, false] {
-            let rows = table
-                .rows
-                .iter()
-                .filter(|row| (row.method.as_str(), row.groups) == (*method, *groups));
+            let rows = table.rows.iter().filter(|row| method(row) == *wanted);
             let mut points: Vec<Point> = rows
                 .filter_map(|row| {
                     // Simulation runs every model: its line has no holes.
@@ -414,10 +415,14 @@ fn sweep(table: &SweepTable) -> Sweep {
                 groups => format!("{groups} groups"),
             };
             let kept = if bn { "" } else { ", BN kept" };
+            let images = match varied {
+                true => format!(", {} images", thousands(*images as u64)),
+                false => String::new(),
+            };
             legend.push(Key {
                 mark: Mark::Line,
                 class: format!("series c{colour}{dash}"),
-                name: format!("{method}, {groups}{kept}"),
+                name: format!("{name}, {groups}{images}{kept}"),
             });
             series.push(Series {
                 colour,
@@ -479,7 +484,7 @@ fn sweep_charts(table: &SweepTable, columns: &[String], series: &[Series]) -> Ve
 }
 
 fn sweep_rows(table: &SweepTable) -> Vec<Vec<String>> {
-    let cell = |row: &addernet::SweepRow, engine, bn| match row.figures(engine, bn) {
+    let cell = |row: &SweepRow, engine, bn| match row.figures(engine, bn) {
         Some(figures) if figures.seeds > 1 => format!(
             "{} ({:.2}–{:.2})",
             percent(figures.top1.mean),
@@ -498,9 +503,10 @@ fn sweep_rows(table: &SweepTable) -> Vec<Vec<String>> {
         .map(|row| {
             let cost = row.cost.as_ref();
             vec![
-                row.method.clone(),
+                row.label(),
                 row.bits(),
                 row.groups.to_string(),
+                thousands(row.calibration_images as u64),
                 cell(row, SweepEngine::Simulated, true),
                 cell(row, SweepEngine::Integer, true),
                 cell(row, SweepEngine::Simulated, false),

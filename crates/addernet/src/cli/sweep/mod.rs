@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use addernet::quant::store as model_file;
 use addernet::{
-    Accuracy, AnyModel, CALIBRATION_BATCH, CellResult, DatasetKind, Executor, MethodKind,
-    QuantizeOptions, QuantizedModel, Split, SweepCell, SweepContext, SweepTable, evaluate, kernels,
+    Ablation, Accuracy, AnyModel, CALIBRATION_BATCH, CellResult, DatasetKind, Executor, MethodKind,
+    QuantizeOptions, QuantizedModel, Split, SweepCell, SweepContext, SweepGrid, SweepTable,
+    evaluate, kernels,
 };
 use anyhow::bail;
 use clap::Args;
@@ -31,13 +32,18 @@ Examples:
   How much the number of groups matters, chosen on training images:
     addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 4 --groups 1,2,4,8 \\
       --seeds 0,1,2 --evaluate-on train --limit 5000 --out groups
+  What each ingredient of our method brings, and how many calibration images it takes:
+    addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 4,3,2 \\
+      --methods reconstruction --without all --seeds 0,1,2 --out ablation
+    addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 4,2/4 \\
+      --methods reconstruction --calibration 32,128,512,2048 --out calibration
   Accuracy against energy (out/pareto.svg), with energies of your own:
     addernet sweep resnet20.pth --dataset cifar10 --data-dir data --bits 8,6,4,3 \\
       --methods reconstruction,redistribution --energy-model my-chip.toml --out out";
 
 /// Quantize a float model in many ways and compare their accuracy
 ///
-/// Runs every combination of methods, bits, groups and seeds. Each result is one file in OUT/runs, written
+/// Runs every combination of methods, bits, groups, ablations, calibration images and seeds. Each result is one file in OUT/runs, written
 /// as soon as it is there: the same command goes on where a killed one stopped, and does again what was
 /// done with another model or other options. At the end OUT/table.md, table.csv and table.json hold the
 /// mean over the seeds with its spread, and the energy per image beside that of the same network as a CNN;
@@ -56,13 +62,18 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "NAMES", value_parser = args::method(), value_delimiter = ',', default_value = "redistribution")]
     methods: Vec<MethodKind>,
 
-    /// Bits of weights and activations, 2 to 8, separated by commas
-    #[arg(long, value_name = "LIST", value_parser = clap::value_parser!(u8).range(2..=8), value_delimiter = ',', required = true)]
-    bits: Vec<u8>,
+    /// Bits of weights and activations, 2 to 8, separated by commas; 2/4 for weights of 2 and activations of 4
+    #[arg(long, value_name = "LIST", value_parser = args::bits_pair, value_delimiter = ',', required = true)]
+    bits: Vec<[u8; 2]>,
 
     /// Groups per layer, separated by commas, for the methods that have them
     #[arg(long, value_name = "LIST", value_parser = args::groups(), value_delimiter = ',', default_value = "4")]
     groups: Vec<usize>,
+
+    /// What methods are to do without, for ablations, separated by commas; none is the whole method, all is that and each
+    /// ingredient once
+    #[arg(long, value_name = "NAMES", value_parser = without, value_delimiter = ',', default_value = "none")]
+    without: Vec<Without>,
 
     /// Seeds, separated by commas [default: that of --seed]
     #[arg(
@@ -93,9 +104,10 @@ pub(crate) struct SweepArgs {
     #[arg(long, value_name = "Q", value_parser = quantile)]
     outlier_quantile: Option<f64>,
 
-    /// Training images to observe activations on, balanced over the classes
-    #[arg(long, value_name = "N", value_parser = count(1), default_value_t = 2048)]
-    calibration: usize,
+    /// Training images to observe activations on (and to tune with), balanced over the classes; several numbers separated
+    /// by commas
+    #[arg(long, value_name = "LIST", value_parser = count(1), value_delimiter = ',', default_value = "2048")]
+    calibration: Vec<usize>,
 
     /// Do not measure with re-estimated BN statistics
     #[arg(long, conflicts_with = "bn_images")]
@@ -229,6 +241,10 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
         }
         bars.cell(place + 1, cells.len(), &name);
         let (result, quantized) = context.run(&options, &bars)?;
+        let result = CellResult {
+            without: cells[place].without,
+            ..result
+        };
         // The model first: a cell whose file is there is finished.
         if args.keep_models {
             write_model(&store.model(&name), &quantized)?;
@@ -273,14 +289,25 @@ impl SweepArgs {
             [] => &[self.run.seed],
             seeds => seeds,
         };
-        SweepCell::grid(&self.methods, &self.bits, &self.groups, seeds)
+        let grid = SweepGrid {
+            methods: self.methods.clone(),
+            bits: self.bits.clone(),
+            groups: self.groups.clone(),
+            without: self.without.iter().flat_map(Without::ablations).collect(),
+            calibrations: self.calibration.clone(),
+            seeds: seeds.to_vec(),
+        };
+        grid.cells()
     }
 
     fn options(&self, cell: SweepCell) -> QuantizeOptions {
         let published = cell.options();
+        let quantile = match cell.without {
+            Some(Ablation::OutlierClamp) => None,
+            _ => self.outlier_quantile,
+        };
         QuantizeOptions {
-            outlier_quantile: self.outlier_quantile.unwrap_or(published.outlier_quantile),
-            calibration_images: self.calibration,
+            outlier_quantile: quantile.unwrap_or(published.outlier_quantile),
             bn_images: if self.no_reestimate_bn {
                 0
             } else {
@@ -305,6 +332,34 @@ fn known<T>(found: Found<T>) -> Option<T> {
 
 fn write_model(path: &Path, quantized: &QuantizedModel) -> anyhow::Result<()> {
     output::write(path, &model_file::to_file(quantized)?.to_bytes()?)
+}
+
+/// One of the names that `--without` takes.
+#[derive(Clone, Copy)]
+enum Without {
+    Nothing,
+    One(Ablation),
+    All,
+}
+
+impl Without {
+    fn ablations(&self) -> Vec<Option<Ablation>> {
+        match self {
+            Without::Nothing => vec![None],
+            Without::One(ingredient) => vec![Some(*ingredient)],
+            Without::All => [None].into_iter().chain(Ablation::ALL.map(Some)).collect(),
+        }
+    }
+}
+
+fn without(name: &str) -> Result<Without, String> {
+    match name {
+        "none" => Ok(Without::Nothing),
+        "all" => Ok(Without::All),
+        name => {
+            (name.parse().map(Without::One)).map_err(|error: addernet::Error| error.to_string())
+        }
+    }
 }
 
 fn quantile(text: &str) -> Result<f64, String> {

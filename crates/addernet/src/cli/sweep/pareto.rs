@@ -14,6 +14,7 @@ const REACH: f64 = 0.08;
 /// Each row's accuracy is that of its method's own recipe ([`addernet::SweepRow::recommended`]), its energy that of all
 /// operations per image.
 pub(crate) fn chart(table: &SweepTable) -> Option<String> {
+    let varied = table.varies_in_images();
     let mut methods: Vec<Method> = Vec::new();
     for row in &table.rows {
         let (Some(cost), Some(figures)) = (&row.cost, row.recommended()) else {
@@ -23,7 +24,11 @@ pub(crate) fn chart(table: &SweepTable) -> Option<String> {
             1 => String::new(),
             groups => format!(", {groups} groups"),
         };
-        let name = format!("{}{groups}", row.method);
+        let images = match varied {
+            true => format!(", {} images", row.calibration_images),
+            false => String::new(),
+        };
+        let name = format!("{}{groups}{images}", row.label());
         let choice = Choice {
             bits: row.bits(),
             microjoules: cost.arithmetic.microjoules(),
