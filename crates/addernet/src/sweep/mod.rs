@@ -103,9 +103,11 @@ impl SweepCell {
             seed,
         } = self;
         let without = without.map_or(String::new(), |out| format!("-no-{out}"));
-        format!(
-            "{method}{without}-w{weights}a{activations}-{groups}group-{calibration}images-seed{seed}"
-        )
+        let bits = match weights == activations {
+            true => weights.to_string(),
+            false => format!("w{weights}a{activations}"),
+        };
+        format!("{method}{without}-{bits}bit-{groups}group-{calibration}images-seed{seed}")
     }
 
     /// Checks that the model's layers have kernels enough for the groups, before hours of work.

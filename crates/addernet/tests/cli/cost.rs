@@ -234,7 +234,7 @@ fn a_sweep_has_energies_and_a_chart() {
         exact["rows"][0]["cost"]["arithmetic"].as_f64() > rows[0]["cost"]["arithmetic"].as_f64()
     );
     // Cells of a version that did not know what models are made of.
-    let cell = folder.path("out/runs/shared-scale-8bit-1group-seed0.json");
+    let cell = folder.path("out/runs/shared-scale-8bit-1group-60images-seed0.json");
     let mut old: Value = serde_json::from_slice(&fs::read(&cell).unwrap()).unwrap();
     old["result"]
         .as_object_mut()

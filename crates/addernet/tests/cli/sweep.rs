@@ -11,7 +11,10 @@ use crate::common::{Folder, addernet, error, eval, json, stdout, usage_error};
 /// A quick sweep of the small network into `folder/out`, with further flags.
 fn sweep(folder: &Folder, flags: &[&str]) -> Command {
     let mut command = addernet(["sweep".as_ref(), folder.model().as_os_str()]);
-    command.args(["--dataset", "shapes", "--calibration", "60"]);
+    command.args(["--dataset", "shapes"]);
+    if !flags.contains(&"--calibration") {
+        command.args(["--calibration", "60"]);
+    }
     command.args(["--limit", "50", "--no-reestimate-bn", "--out"]);
     command.arg(folder.path("out")).args(flags);
     command
@@ -74,7 +77,7 @@ fn a_killed_sweep_goes_on_and_only_what_is_missing_is_done() {
     assert_eq!(again["rows"], first["rows"]);
     assert!(runs(&out) == before);
 
-    let name = "redistribution-4bit-2group-seed0.json";
+    let name = "redistribution-4bit-2group-60images-seed0.json";
     fs::remove_file(out.join("runs").join(name)).unwrap();
     let mended = json(sweep(&folder, &GRID));
     assert_eq!(
@@ -93,7 +96,7 @@ fn damaged_and_outdated_cells_are_done_again_with_a_notice() {
     let folder = Folder::new();
     let flags = ["--bits", "4", "--json"];
     let first = json(sweep(&folder, &flags));
-    let cell = folder.path("out/runs/redistribution-4bit-4group-seed0.json");
+    let cell = folder.path("out/runs/redistribution-4bit-4group-60images-seed0.json");
     let whole = fs::read(&cell).unwrap();
     for damaged in [
         &whole[..whole.len() / 2],
@@ -146,7 +149,7 @@ fn tables_say_what_the_cells_say_and_models_are_kept() {
     assert_eq!(fs::read_to_string(out.join("table.md")).unwrap(), text);
     let row = text
         .lines()
-        .find(|line| line.contains("| redistribution | 6 | 4 | 2 |"));
+        .find(|line| line.contains("| redistribution | 6 | 4 | 60 | 2 |"));
     assert!(
         row.is_some_and(|row| row.contains("–") && row.contains('(')),
         "{text}"
@@ -154,12 +157,12 @@ fn tables_say_what_the_cells_say_and_models_are_kept() {
     let csv = fs::read_to_string(out.join("table.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2, "{csv}");
     assert!(
-        csv.lines().all(|line| line.split(',').count() == 20),
+        csv.lines().all(|line| line.split(',').count() == 22),
         "{csv}"
     );
     let table: Value = serde_json::from_slice(&fs::read(out.join("table.json")).unwrap()).unwrap();
     let read = |seed: usize| -> Value {
-        let name = format!("runs/redistribution-6bit-4group-seed{seed}.json");
+        let name = format!("runs/redistribution-6bit-4group-60images-seed{seed}.json");
         serde_json::from_slice(&fs::read(out.join(name)).unwrap()).unwrap()
     };
     let mut sum = 0.0;
@@ -167,7 +170,7 @@ fn tables_say_what_the_cells_say_and_models_are_kept() {
         let result = read(seed)["result"]["without_bn_reestimation"].clone();
         sum += result["simulated"]["top1"].as_f64().unwrap();
         let model = out.join(format!(
-            "models/redistribution-6bit-4group-seed{seed}.safetensors"
+            "models/redistribution-6bit-4group-60images-seed{seed}.safetensors"
         ));
         let report = json(eval(&model, &["--limit", "50"]));
         assert_eq!(report["top1"], result["integer"]["top1"]);
@@ -180,10 +183,59 @@ fn tables_say_what_the_cells_say_and_models_are_kept() {
 }
 
 #[test]
+fn ablations_widths_and_calibrations_are_rows_of_their_own() {
+    let folder = Folder::new();
+    let flags = [
+        "--methods",
+        "redistribution,activation-oriented",
+        "--bits",
+        "2/4",
+        "--without",
+        "none,outlier-clamp,mixup",
+        "--calibration",
+        "30,60",
+    ];
+    let mut command = sweep(&folder, &flags);
+    command.arg("--json");
+    let report = json(command);
+    let rows: Vec<(String, Value, u64, Value)> = (report["rows"].as_array().unwrap().iter())
+        .map(|row| {
+            let bits = row["weight_bits"].as_u64().unwrap() * 10
+                + row["activation_bits"].as_u64().unwrap();
+            let method = row["method"].as_str().unwrap().to_owned();
+            (
+                method,
+                row["without"].clone(),
+                bits,
+                row["calibration_images"].clone(),
+            )
+        })
+        .collect();
+    let clamp = Value::from("outlier-clamp");
+    let expected = [("redistribution", 44), ("activation-oriented", 24)].map(|(method, bits)| {
+        [Value::Null, clamp.clone()].map(|without| {
+            [30, 60].map(|images| {
+                (
+                    method.to_owned(),
+                    without.clone(),
+                    bits,
+                    Value::from(images),
+                )
+            })
+        })
+    });
+    assert_eq!(rows, expected.as_flattened().as_flattened());
+    let chart = fs::read_to_string(folder.path("out/pareto.svg")).unwrap();
+    assert!(chart.contains("redistribution without outlier-clamp, 4 groups, 30 images"));
+}
+
+#[test]
 fn lists_are_checked() {
     let folder = Folder::new();
     for (flags, expected) in [
-        (&["--bits", "4,9"][..], "2..=8"),
+        (&["--bits", "4,9"][..], "bits are 2 to 8"),
+        (&["--bits", "2/"], "bits are 2 to 8"),
+        (&["--bits", "4", "--without", "care"], "`care` is unknown"),
         (&["--bits", "4", "--methods", "magic"], "redistribution"),
         (&["--bits", "4", "--groups", "0"], "1..=255"),
         (&["--bits", "4", "--seeds", "a"], "--seeds"),

@@ -145,7 +145,6 @@ struct CellKey {
     #[serde(flatten)]
     cell: SweepCell,
     outlier_quantile: f64,
-    calibration_images: usize,
     bn_images: usize,
 }
 
@@ -208,7 +207,6 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
         let key = key(Some(CellKey {
             cell: *cell,
             outlier_quantile: options.outlier_quantile,
-            calibration_images: options.calibration_images,
             bn_images: options.bn_images,
         }));
         let name = cell.name();
