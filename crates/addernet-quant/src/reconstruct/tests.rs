@@ -22,6 +22,7 @@ fn settings(bits: [u8; 2], steps: usize) -> Reconstruction {
         scale_rate: 0.005,
         temperature: 1.0,
         features: 1.0,
+        mixup: 0.0,
         labels: 0.0,
     };
     settings

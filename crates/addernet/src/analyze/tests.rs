@@ -6,7 +6,7 @@ use crate::sweep::method_settings;
 use crate::testing::lenet;
 
 fn options() -> AnalyzeOptions {
-    let settings = method_settings(MethodKind::Redistribution, 4, 2);
+    let settings = method_settings(MethodKind::Redistribution, [4, 4], 2);
     AnalyzeOptions {
         quantize: QuantizeOptions {
             calibration_images: 60,

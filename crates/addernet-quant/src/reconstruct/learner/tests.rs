@@ -13,6 +13,7 @@ fn settings(labels: f32) -> Reconstruction {
         scale_rate: 0.01,
         temperature: 1.0,
         features: if labels == 1.0 { 0.0 } else { 1.0 },
+        mixup: 0.0,
         labels,
     };
     settings
