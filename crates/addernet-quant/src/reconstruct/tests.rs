@@ -134,6 +134,16 @@ fn impossible_settings_are_errors() {
     cold.tuning.temperature = 0.0;
     let error = run(&cold).unwrap_err().to_string();
     assert!(error.contains("the temperature above 0"), "{error}");
+    let mut mixed = settings([4, 4], 1);
+    mixed.tuning.mixup = 1.5;
+    let error = run(&mixed).unwrap_err().to_string();
+    assert!(error.contains("mixed images 0 to 1"), "{error}");
+    (mixed.tuning.mixup, mixed.tuning.labels) = (0.5, 0.5);
+    let error = run(&mixed).unwrap_err().to_string();
+    assert!(
+        error.contains("mixup and labels exclude each other"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn sections_have_fields_of_their_own() {
     for (setting, expected) in [
         ("qat.weight-bits=1", "`qat.weight-bits` must be 2 to 8"),
         ("qat.labels=2", "`qat.labels` must be 0 to 1"),
+        ("qat.mixup=2", "`qat.mixup` must be 0 to 1"),
         ("qat.temperature=0", "`qat.temperature` must be finite"),
         ("qat.speed=1", "unknown field `speed`"),
         ("epochs.weight-bits=1", "`weight-bits` has no fields"),
@@ -110,4 +111,7 @@ fn sections_have_fields_of_their_own() {
         let error = Recipe::load("qat", &[setting]).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
+    let both = ["qat.mixup=0.5", "qat.labels=0.5"];
+    let error = Recipe::load("qat", &both).unwrap_err().to_string();
+    assert!(error.contains("images that are mixed have none"), "{error}");
 }

@@ -196,7 +196,8 @@ fn a_run_killed_at_any_write_resumes_to_the_same_network() {
 
 #[test]
 fn quantization_aware_training_resumes_to_the_same_codes() {
-    let recipe = recipe(&QAT);
+    let mixed = ["qat.labels=0", "qat.mixup=0.5"];
+    let recipe = recipe(&[&QAT[..], &mixed].concat());
     // Before the first step, within an epoch, between two, at the end; on as many threads as there are.
     assert_eq!(kill_and_resume(&float(), &recipe, [1, 3, 8, 12, 17]), 5);
 }
