@@ -93,14 +93,14 @@ fn statistics_computed_anew_change_nothing_that_is_learned() {
             let path = scratch.path().join(settings.len().to_string());
             let mut run = start(&path, recipe(settings));
             let trained = train(&mut run, &()).unwrap();
-            let saved = ModelFile::read(&run.folder().model()).unwrap();
+            let saved = ModelFile::read(run.folder().model()).unwrap();
             let saved = saved.into_model().unwrap();
             assert_eq!(trained.model().parameters(), saved.parameters());
             (saved, run.history().to_vec())
         });
         for (name, values) in running.0.parameters() {
             let same = !name.contains("running_");
-            assert_eq!(&anew.0.parameters()[name] == values, same, "{name}");
+            assert_eq!(anew.0.parameters()[name] == *values, same, "{name}");
         }
         assert_eq!(running.1[1].train_loss, anew.1[1].train_loss);
         // Four steps are too few for running averages that began at 0 and 1.
