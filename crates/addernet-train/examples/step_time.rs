@@ -1,7 +1,7 @@
 //! How long a training step takes: `cargo run --release -p addernet-train --example step_time -- resnet20 32 1`
 //! (network, images per step, threads; then `--json` for one JSON object).
 //!
-//! Prints the medians of ten steps in milliseconds, split into the passes, and beside them the adder layers' kernels alone.
+//! Prints the medians of ten steps in milliseconds, split into the passes, and beside them the adder layers' kernels alone, layer by layer.
 
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use addernet_kernels::{WeightGradient, select};
 use addernet_train::{Network, NetworkOptions, initial_model};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use serde::Serialize;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -23,7 +24,13 @@ fn main() -> Result<()> {
         .num_threads(threads)
         .build_global()?;
     let [forward, whole] = step(architecture, batch)?;
-    let [kernel_forward, grad_input, grad_weight] = kernels(architecture, batch)?;
+    let layers = kernels(architecture, batch)?;
+    let sum = |of: fn(&Layer) -> f64| layers.iter().map(of).sum::<f64>();
+    let [kernel_forward, grad_input, grad_weight] = [
+        sum(|l| l.forward),
+        sum(|l| l.grad_input),
+        sum(|l| l.grad_weight),
+    ];
     if argument(3, "") == "--json" {
         let report = serde_json::json!({
             "network": architecture.name(),
@@ -37,6 +44,7 @@ fn main() -> Result<()> {
                 "grad_input": grad_input,
                 "grad_weight": grad_weight,
             },
+            "layers_ms": layers,
         });
         println!("{report}");
         return Ok(());
@@ -49,7 +57,30 @@ fn main() -> Result<()> {
         "kernels alone ({}): forward {kernel_forward:.1} ms, grad_input {grad_input:.1} ms, grad_weight {grad_weight:.1} ms",
         select(None)?.name()
     );
+    println!(
+        "everything else: {:.1} ms\n",
+        whole - kernel_forward - grad_input - grad_weight
+    );
+    println!("{:<24} forward  grad_input  grad_weight  (ms)", "layer");
+    for layer in &layers {
+        let Layer {
+            node,
+            forward,
+            grad_input,
+            grad_weight,
+        } = layer;
+        println!("{node:<24} {forward:7.2} {grad_input:11.2} {grad_weight:12.2}");
+    }
     Ok(())
+}
+
+/// Milliseconds of an adder layer's kernels.
+#[derive(Serialize)]
+struct Layer {
+    node: String,
+    forward: f64,
+    grad_input: f64,
+    grad_weight: f64,
 }
 
 /// The median of ten runs after a first one, in milliseconds.
@@ -91,11 +122,11 @@ fn step(architecture: Architecture, batch: usize) -> Result<[f64; 2]> {
     Ok([forward, whole])
 }
 
-/// Milliseconds of the kernels of all adder layers: forward, gradients of the input and of the weights.
-fn kernels(architecture: Architecture, batch: usize) -> Result<[f64; 3]> {
+/// The kernels of all adder layers, alone.
+fn kernels(architecture: Architecture, batch: usize) -> Result<Vec<Layer>> {
     let kernel = select(None)?;
     let graph = architecture.graph(architecture.default_input(), architecture.default_classes())?;
-    let mut sums = [0.0; 3];
+    let mut layers = Vec::new();
     for (_, node, attributes) in graph.adder_nodes() {
         let from = graph.nodes()[node.inputs()[0]].shape();
         let geometry = geometry(attributes, batch, from.height, from.width)?;
@@ -106,15 +137,22 @@ fn kernels(architecture: Architecture, batch: usize) -> Result<[f64; 3]> {
             values(geometry.out_len()),
         );
         let mut y = g.clone();
-        sums[0] += median(|| {
+        let forward = median(|| {
             let packed = kernel.pack(geometry.weight_shape(), &w)?;
             Ok(kernel.forward(&geometry, &x, &packed, &mut y)?)
         })?;
         let mut grad_x = x.clone();
-        sums[1] += median(|| Ok(kernel.grad_input(&geometry, &x, &w, &g, &mut grad_x)?))?;
+        let grad_input = median(|| Ok(kernel.grad_input(&geometry, &x, &w, &g, &mut grad_x)?))?;
         let mut grad_w = w.clone();
         let kind = WeightGradient::FullPrecision;
-        sums[2] += median(|| Ok(kernel.grad_weight(&geometry, &x, &w, &g, kind, &mut grad_w)?))?;
+        let grad_weight =
+            median(|| Ok(kernel.grad_weight(&geometry, &x, &w, &g, kind, &mut grad_w)?))?;
+        layers.push(Layer {
+            node: node.name().to_owned(),
+            forward,
+            grad_input,
+            grad_weight,
+        });
     }
-    Ok(sums)
+    Ok(layers)
 }
