@@ -10,7 +10,7 @@ use super::{
     box_sum::{BoxSums, Windows},
     pack::{Layout, PackedWeightsU8},
     rescale::{ChannelScales, CodeRows, MapCodes, Residual},
-    simd::{Constants, MAX_LANES, SimdU8, Task},
+    simd::{Constants, MAX_LANES, SimdU8, Task, unrolled},
 };
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
@@ -105,7 +105,7 @@ impl Output<'_, '_> {
         match self {
             Output::Sums(y) if first + B * S::LANES <= out_channels => {
                 let y = y.as_mut_ptr().wrapping_add(first);
-                for p in 0..P {
+                unrolled!(p to P, 1, {
                     for b in 0..B {
                         // SAFETY: the pixel and all of the vector's channels are inside the output.
                         unsafe {
@@ -113,20 +113,24 @@ impl Output<'_, '_> {
                             simd.store(y.add(offset(p) + b * S::LANES), sums);
                         }
                     }
-                }
+                });
             }
             Output::Sums(y) => {
-                for p in 0..P {
+                let mut lanes = [[[0; MAX_LANES]; B]; P];
+                unrolled!(p to P, 1, {
                     for b in 0..B {
-                        let mut lanes = [0; MAX_LANES];
                         // SAFETY: no vector has more than MAX_LANES lanes.
                         unsafe {
                             let sums = simd.add_bias(sums[p][b], bias(b));
-                            simd.store(lanes.as_mut_ptr(), sums);
+                            simd.store(lanes[p][b].as_mut_ptr(), sums);
                         }
+                    }
+                });
+                for (p, lanes) in lanes.iter().enumerate() {
+                    for (b, lanes) in lanes.iter().enumerate() {
                         let channel = first + b * S::LANES;
                         let channels = S::LANES.min(out_channels - channel);
-                        copy_lanes(&mut y[offset(p) + channel..][..channels], &lanes);
+                        copy_lanes(&mut y[offset(p) + channel..][..channels], lanes);
                     }
                 }
             }

@@ -9,24 +9,9 @@
 use crate::uint8::{
     box_sum,
     rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
-    simd::{Constants, SimdU8, Task},
+    simd::{Constants, SimdU8, Task, unrolled},
 };
 use std::arch::{asm, x86_64::*};
-
-/// A loop over up to 16 places of registers, written out: the compiler gives up on unrolling bodies as long
-/// as these, and then keeps the registers in memory.
-macro_rules! unrolled {
-    ($p:ident to $end:expr, $step:expr, $body:block) => {
-        unrolled!(@each $p ($p < $end && $p % $step == 0) $body
-            0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
-    };
-    (@each $p:ident $condition:tt $body:block $($at:literal)*) => {
-        $(
-            let $p: usize = $at;
-            if $condition $body
-        )*
-    };
-}
 
 /// Exists only if the CPU has AVX-512F and AVX-512BW.
 #[derive(Clone, Copy, Debug)]
