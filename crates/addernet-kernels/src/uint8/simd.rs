@@ -14,6 +14,9 @@ use std::hint::black_box;
 /// A loop over up to 16 places of registers, written out: the compiler gives up on unrolling bodies as long
 /// as these, and then keeps the registers in memory.
 macro_rules! unrolled {
+    ($p:ident to $end:expr, $body:block) => {
+        unrolled!(@each $p ($p < $end) $body 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
     ($p:ident to $end:expr, $step:expr, $body:block) => {
         unrolled!(@each $p ($p < $end && $p % $step == 0) $body
             0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)

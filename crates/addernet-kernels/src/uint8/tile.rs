@@ -105,7 +105,7 @@ impl Output<'_, '_> {
         match self {
             Output::Sums(y) if first + B * S::LANES <= out_channels => {
                 let y = y.as_mut_ptr().wrapping_add(first);
-                unrolled!(p to P, 1, {
+                unrolled!(p to P, {
                     for b in 0..B {
                         // SAFETY: the pixel and all of the vector's channels are inside the output.
                         unsafe {
@@ -117,7 +117,7 @@ impl Output<'_, '_> {
             }
             Output::Sums(y) => {
                 let mut lanes = [[[0; MAX_LANES]; B]; P];
-                unrolled!(p to P, 1, {
+                unrolled!(p to P, {
                     for b in 0..B {
                         // SAFETY: no vector has more than MAX_LANES lanes.
                         unsafe {
