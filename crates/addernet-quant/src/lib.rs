@@ -33,7 +33,7 @@ pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribut
 pub use mixed::{Choice, allocate};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
-pub use ordinary::round_ordinary;
+pub use ordinary::{OrdinaryKernel, round_ordinary};
 pub use reconstruct::{
     Kernels, Learned, Learner, Reconstruction, ReconstructionProgress, TrainingImages, Tuning,
     reconstruct,

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use addernet_quant::QuantError;
+use addernet_quant::{QuantError, Reconstruction};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -71,20 +71,26 @@ impl Ablation {
                 MethodSettings::Redistribution(_) | MethodSettings::ActivationOriented(_),
                 Ablation::OutlierClamp,
             ) => options.outlier_quantile = 1.0,
-            (MethodSettings::Reconstruction(method), ingredient) => {
-                let tuning = &mut method.tuning;
-                match ingredient {
-                    Ablation::ScaleSearch => method.scale_search = false,
-                    Ablation::Correction => method.correction = false,
-                    Ablation::Tuning => tuning.steps = 0,
-                    Ablation::LearnedRounding => tuning.weight_rate = 0.0,
-                    Ablation::LearnedScales => tuning.scale_rate = 0.0,
-                    Ablation::FeatureLoss => tuning.features = 0.0,
-                    Ablation::Mixup => tuning.mixup = 0.0,
-                    Ablation::WeightClamp | Ablation::OutlierClamp => return false,
-                }
+            (MethodSettings::Reconstruction(method), _) => {
+                return self.apply_to_reconstruction(method);
             }
             _ => return false,
+        }
+        true
+    }
+
+    /// Takes the ingredient out of a reconstruction; `false` if it does not have it.
+    pub fn apply_to_reconstruction(self, method: &mut Reconstruction) -> bool {
+        let tuning = &mut method.tuning;
+        match self {
+            Ablation::ScaleSearch => method.scale_search = false,
+            Ablation::Correction => method.correction = false,
+            Ablation::Tuning => tuning.steps = 0,
+            Ablation::LearnedRounding => tuning.weight_rate = 0.0,
+            Ablation::LearnedScales => tuning.scale_rate = 0.0,
+            Ablation::FeatureLoss => tuning.features = 0.0,
+            Ablation::Mixup => tuning.mixup = 0.0,
+            Ablation::WeightClamp | Ablation::OutlierClamp => return false,
         }
         true
     }

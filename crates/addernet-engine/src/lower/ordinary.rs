@@ -2,6 +2,7 @@
 
 use addernet_graph::{ConvAttributes, Node, NodeId, Op, Preprocessing};
 use addernet_kernels::PIXEL_GROUP;
+use addernet_quant::OrdinaryKernel;
 
 use super::formats::exp2;
 use super::{Affines, Lowering, MAP_RANGE, fixed};
@@ -9,30 +10,6 @@ use crate::error::EngineError;
 use crate::fixed::Limits;
 use crate::headroom::LayerHeadroom;
 use crate::program::*;
-
-/// The largest magnitude of a weight's code.
-const LARGEST: f64 = 127.0;
-
-/// Weights of one kernel as codes of 8 bits: w ≈ code · step.
-struct Kernel {
-    codes: Vec<i8>,
-    step: f64,
-}
-
-impl Kernel {
-    fn quantize(weights: &[f64]) -> Self {
-        let largest = weights.iter().fold(0.0f64, |m, w| m.max(w.abs()));
-        let step = largest / LARGEST;
-        let code = |&w: &f64| match step > 0.0 {
-            true => (w / step).round_ties_even().clamp(-LARGEST, LARGEST) as i8,
-            false => 0,
-        };
-        Self {
-            codes: weights.iter().map(code).collect(),
-            step,
-        }
-    }
-}
 
 impl<'m> Lowering<'m> {
     /// The ordinary convolution of the image. Pixels stay as they are: normalisation is folded into
@@ -71,7 +48,7 @@ impl<'m> Lowering<'m> {
             let per_pixel =
                 |(i, &w): (usize, &f32)| f64::from(w) / (255.0 * f64::from(std[i / area]));
             let scaled: Vec<f64> = kernel.iter().enumerate().map(per_pixel).collect();
-            let Kernel { codes, step } = Kernel::quantize(&scaled);
+            let OrdinaryKernel { codes, step } = OrdinaryKernel::quantize(&scaled);
             let mean = |i: usize| f64::from(mean[i / area]) * 255.0;
             // Σ w·(x − mean), of which Σ code·x is the sum.
             let shift: f64 = codes
@@ -151,7 +128,7 @@ impl<'m> Lowering<'m> {
             let reordered: Vec<f64> = (0..taps)
                 .map(|i| f64::from(kernel[i % channels * height * width + i / channels]))
                 .collect();
-            let Kernel { codes, step } = Kernel::quantize(&reordered);
+            let OrdinaryKernel { codes, step } = OrdinaryKernel::quantize(&reordered);
             let worst: i64 = codes.iter().map(|&code| i64::from(code).abs()).sum();
             affines.gain.push(step * unit);
             affines.offset.push(bias[o]);

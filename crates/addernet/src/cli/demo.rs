@@ -171,7 +171,7 @@ fn quantize(args: &DemoArgs, context: &SweepContext<'_>) -> anyhow::Result<Vec<C
                 _ => "redistribution",
             });
             let options = options(method, bits, args.run.seed);
-            let (result, quantized) = context.run(&options, &bars)?;
+            let (result, quantized) = context.run(&options, None, &bars)?;
             if method == MethodKind::Reconstruction && bits == BITS_TO_KEEP {
                 let bytes = model_file::to_file(&quantized)?.to_bytes()?;
                 output::write(&args.quantized(), &bytes)?;

@@ -8,10 +8,11 @@ use addernet::data::DataError;
 use addernet::kernels;
 use addernet::quant::{Provenance, store};
 use addernet::{
-    Accuracy, ActivationOriented, AnyModel, BitAllocation, Budget, CALIBRATION_BATCH, Classifier,
-    DatasetKind, Energy, Engine, Executor, Images, LayerReport, MethodKind, MethodSettings, Model,
-    Quantization, QuantizeOptions, QuantizedModel, Reconstruction, Redistribution, SharedScale,
-    Simulator, Split, Tuning, WeightShares, evaluate, inspect, quantize,
+    Ablation, Accuracy, ActivationOriented, AnyModel, BitAllocation, Budget, CALIBRATION_BATCH,
+    Classifier, DatasetKind, Energy, Engine, Executor, Images, LayerReport, MethodKind,
+    MethodSettings, Model, Quantization, QuantizeOptions, QuantizedModel, Reconstruction,
+    Redistribution, SharedScale, Simulator, Split, Tuning, WeightShares, evaluate, inspect,
+    quantize,
 };
 use anyhow::bail;
 use clap::Args;
@@ -191,23 +192,20 @@ impl ReconstructionArgs {
 
     fn settings(&self, [weight_bits, activation_bits]: [u8; 2], images: usize) -> Reconstruction {
         let mut settings = Reconstruction::new(weight_bits, activation_bits);
-        settings.scale_search = !self.no_scale_search;
-        settings.correction = !self.no_correction;
-        let tuning = &mut settings.tuning;
         if let Some(epochs) = self.tuning_epochs {
-            tuning.steps = epochs.saturating_mul((images / Tuning::BATCH).max(1));
+            settings.tuning.steps = epochs.saturating_mul((images / Tuning::BATCH).max(1));
         }
-        if self.no_learned_rounding {
-            tuning.weight_rate = 0.0;
-        }
-        if self.no_learned_scales {
-            tuning.scale_rate = 0.0;
-        }
-        if self.no_feature_loss {
-            tuning.features = 0.0;
-        }
-        if self.no_mixup {
-            tuning.mixup = 0.0;
+        for (ingredient, left_out) in [
+            (Ablation::ScaleSearch, self.no_scale_search),
+            (Ablation::Correction, self.no_correction),
+            (Ablation::LearnedRounding, self.no_learned_rounding),
+            (Ablation::LearnedScales, self.no_learned_scales),
+            (Ablation::FeatureLoss, self.no_feature_loss),
+            (Ablation::Mixup, self.no_mixup),
+        ] {
+            if left_out {
+                ingredient.apply_to_reconstruction(&mut settings);
+            }
         }
         settings
     }

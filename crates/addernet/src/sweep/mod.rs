@@ -193,13 +193,15 @@ pub struct SweepContext<'a> {
 
 impl SweepContext<'_> {
     /// Quantizes the model with `options` and evaluates the result on both engines, with and without BN
-    /// re-estimation. Also returns the model that was asked for.
+    /// re-estimation. Also returns the model that was asked for. `without` is what the options do without, which the
+    /// result tells.
     ///
     /// # Errors
     /// As [`quantize`] and [`evaluate`]; that the integer engine cannot run a model is no error.
     pub fn run(
         &self,
         options: &QuantizeOptions,
+        without: Option<Ablation>,
         progress: &dyn Progress,
     ) -> Result<(CellResult, QuantizedModel), Error> {
         let start = Instant::now();
@@ -213,7 +215,7 @@ impl SweepContext<'_> {
         };
         let quantized = made.result().clone();
         let result = CellResult {
-            without: None,
+            without,
             provenance: quantized.provenance().clone(),
             precision: Some(Precision::of(&quantized)),
             without_bn_reestimation,

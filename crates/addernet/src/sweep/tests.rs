@@ -192,7 +192,7 @@ fn a_cell_is_evaluated_on_both_engines() {
         bn_images: 60,
         ..cell.options()
     };
-    let (result, quantized) = context.run(&options, &()).unwrap();
+    let (result, quantized) = context.run(&options, None, &()).unwrap();
     assert_eq!(&result.provenance, quantized.provenance());
     assert_eq!((result.provenance.groups, result.provenance.seed), (2, 3));
     let with = result.with_bn_reestimation.unwrap();

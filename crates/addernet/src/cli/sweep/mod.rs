@@ -238,11 +238,7 @@ pub(crate) fn run(args: &SweepArgs) -> anyhow::Result<()> {
             continue;
         }
         bars.cell(place + 1, cells.len(), &name);
-        let (result, quantized) = context.run(&options, &bars)?;
-        let result = CellResult {
-            without: cells[place].without,
-            ..result
-        };
+        let (result, quantized) = context.run(&options, cells[place].without, &bars)?;
         // The model first: a cell whose file is there is finished.
         if args.keep_models {
             write_model(&store.model(&name), &quantized)?;
