@@ -1,7 +1,10 @@
 //! How long a training step takes: `cargo run --release -p addernet-train --example step_time -- resnet20 32 1`
 //! (network, images per step, threads; then `--json` for one JSON object).
 //!
-//! Prints the medians of ten steps in milliseconds, split into the passes, and beside them the adder layers' kernels alone, layer by layer.
+//! Prints the medians of ten steps in milliseconds, split into the passes, and beside them the adder layers' kernels alone, layer by layer,
+//! and the other operations, kind by kind.
+
+mod operations;
 
 use std::time::Instant;
 
@@ -10,6 +13,7 @@ use addernet_kernels::{WeightGradient, select};
 use addernet_train::{Network, NetworkOptions, initial_model};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use operations::operations;
 use serde::Serialize;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -25,6 +29,7 @@ fn main() -> Result<()> {
         .build_global()?;
     let [forward, whole] = step(architecture, batch)?;
     let layers = kernels(architecture, batch)?;
+    let operations = operations(architecture, batch)?;
     let sum = |of: fn(&Layer) -> f64| layers.iter().map(of).sum::<f64>();
     let [kernel_forward, grad_input, grad_weight] = [
         sum(|l| l.forward),
@@ -45,6 +50,7 @@ fn main() -> Result<()> {
                 "grad_weight": grad_weight,
             },
             "layers_ms": layers,
+            "operations_ms": operations,
         });
         println!("{report}");
         return Ok(());
@@ -70,6 +76,13 @@ fn main() -> Result<()> {
             grad_weight,
         } = layer;
         println!("{node:<24} {forward:7.2} {grad_input:11.2} {grad_weight:12.2}");
+    }
+    println!("\n{:<24} nodes  forward  backward  (ms)", "operation");
+    for operation in &operations {
+        println!(
+            "{:<24} {:5} {:8.2} {:9.2}",
+            operation.kind, operation.nodes, operation.forward, operation.backward
+        );
     }
     Ok(())
 }
