@@ -7,53 +7,24 @@
 # Three things are needed: a linker for aarch64 (Debian's gcc-aarch64-linux-gnu), qemu-aarch64-static
 # (qemu-user-static), and Rust's standard library for aarch64. The last comes from rustup if
 # `rustup target add aarch64-unknown-linux-gnu` was run. Otherwise --install unpacks Debian's rustc-web with its
-# amd64 and arm64 standard libraries (the compiler must be the very one that built them) below target/neon-tools,
-# with package lists of its own: neither the system's Rust nor its list of architectures changes.
+# amd64 and arm64 standard libraries below target/neon-tools (debian-rust.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 triple=aarch64-unknown-linux-gnu
 tools=${ADDERNET_NEON_TOOLS:-$PWD/target/neon-tools}
-sysroot=$tools/sysroot
+# shellcheck source=scripts/debian-rust.sh
+. scripts/debian-rust.sh
 
 has_rustup_target() {
     [ -e "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]
-}
-
-unpack_debian_rust() {
-    local sources=/etc/apt/sources.list.d/debian.sources
-    [ -e "$sources" ] || sources=/etc/apt/sources.list
-    local apt=$tools/apt
-    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources" "$apt/debs" "$sysroot"
-    cp "$sources" "$apt/sources/"
-    local options=(
-        -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache"
-        -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$apt/sources"
-        -o APT::Architectures::=amd64 -o APT::Architectures::=arm64 -o APT::Sandbox::User=root
-    )
-    apt-get "${options[@]}" -q update
-    local depends version llvm
-    version=$(apt-cache "${options[@]}" show --no-all-versions rustc-web:amd64 | sed -n 's/^Version: \([0-9]*\.[0-9]*\).*/\1/p')
-    depends=$(apt-cache "${options[@]}" show --no-all-versions "libstd-rust-web-$version:amd64" | sed -n 's/^Depends: //p')
-    llvm=$(grep -o 'libllvm[0-9]*' <<<"$depends")
-    (cd "$apt/debs" && apt-get "${options[@]}" -q download rustc-web:amd64 libstd-rust-web-dev:amd64 \
-        libstd-rust-web-dev:arm64 "libstd-rust-web-$version:amd64" "$llvm:amd64")
-    for deb in "$apt"/debs/*.deb; do
-        dpkg -x "$deb" "$sysroot"
-    done
-    rm -rf "$apt"
-    cat >"$tools/rustc" <<WRAPPER
-#!/bin/sh
-LD_LIBRARY_PATH='$sysroot/usr/lib/x86_64-linux-gnu' exec '$sysroot/usr/bin/rustc' "\$@"
-WRAPPER
-    chmod +x "$tools/rustc"
 }
 
 if [ "${1:-}" = --install ]; then
     if ! command -v aarch64-linux-gnu-gcc >/dev/null || ! command -v qemu-aarch64-static >/dev/null; then
         apt-get install -qy --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
     fi
-    has_rustup_target || [ -x "$tools/rustc" ] || unpack_debian_rust
+    has_rustup_target || [ -x "$tools/rustc" ] || unpack_debian_rust "$tools" libstd-rust-web-dev:arm64
 elif [ $# -gt 0 ]; then
     echo "usage: scripts/test-neon.sh [--install]" >&2
     exit 2

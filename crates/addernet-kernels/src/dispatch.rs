@@ -24,6 +24,8 @@ static AVAILABLE: LazyLock<Vec<Kernel>> = LazyLock::new(|| {
     }
     #[cfg(target_arch = "aarch64")]
     kernels.extend(crate::aarch64::Neon::detect().map(leak));
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernels.push(&crate::wasm::Simd128);
     kernels.push(&Generic);
     kernels
 });
@@ -42,6 +44,8 @@ static AVAILABLE_U8: LazyLock<Vec<KernelU8>> = LazyLock::new(|| {
         kernels.extend(crate::aarch64::NeonDot::detect().map(leak_u8));
         kernels.extend(crate::aarch64::NeonU8::detect().map(leak_u8));
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    kernels.push(&crate::wasm::Simd128U8);
     kernels.push(&GenericU8);
     kernels
 });

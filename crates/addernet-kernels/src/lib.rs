@@ -49,9 +49,13 @@ mod error;
 mod fp32;
 mod geometry;
 pub mod peak;
+#[cfg(test)]
+mod pools;
 pub mod reference;
 mod rows;
 mod uint8;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

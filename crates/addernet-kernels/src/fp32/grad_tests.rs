@@ -1,6 +1,7 @@
 //! The gradients of every variant against the scalar reference, which carries its sums in f64.
 
 use super::tests::{Problem, problems};
+use crate::pools::Pool;
 use crate::{AdderKernelF32, KernelError, WeightGradient, available, reference};
 use proptest::prelude::*;
 
@@ -69,8 +70,7 @@ fn threads_do_not_change_gradients() {
     let grad_y = problem.reference();
     for &kernel in available() {
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.unwrap().install(|| {
+            Pool::new(threads).install(|| {
                 let kind = WeightGradient::Clamped;
                 let grad_w = grad_weight(kernel, &problem, &grad_y, kind);
                 (grad_input(kernel, &problem, &grad_y), grad_w)

@@ -1,8 +1,8 @@
 //! Every variant against the scalar reference, bit for bit.
 
+use crate::pools::Pool;
 use crate::{AdderKernelF32, ConvGeometry, KernelError, available, reference};
 use proptest::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::LazyLock;
 
 /// One convolution with its values.
@@ -85,14 +85,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 }
 
 /// Kept from problem to problem, so that each one finds the scratch memory that others left behind.
-static POOLS: LazyLock<[ThreadPool; 2]> = LazyLock::new(|| {
-    [1, 3].map(|threads| {
-        ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap()
-    })
-});
+static POOLS: LazyLock<[Pool; 2]> = LazyLock::new(|| [1, 3].map(Pool::new));
 
 /// Any geometry whose reference takes no more than a few milliseconds.
 pub(super) fn problems() -> impl Strategy<Value = Problem> {
@@ -162,7 +155,7 @@ fn check(input: [usize; 4], out_channels: usize, kernel: usize, stride: usize, p
     };
     let expected = bits(&problem.reference());
     for pool in &*POOLS {
-        let threads = pool.current_num_threads();
+        let threads = pool.threads();
         for kernel in available() {
             let y = pool.install(|| problem.forward(*kernel));
             assert_eq!(

@@ -2,6 +2,7 @@
 
 mod kernels;
 mod model;
+mod variants;
 
 use std::time::Duration;
 

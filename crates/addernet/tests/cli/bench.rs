@@ -69,6 +69,28 @@ fn one_variant_can_be_chosen() {
 }
 
 #[test]
+fn variants_on_codes_are_measured_too() {
+    let bench = ["bench", "kernels", "--codes", "--min-time", "0.001"];
+    let report = json(addernet(bench.iter().chain(&["--json"])));
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        let kernels = list.as_array().unwrap().iter();
+        kernels
+            .map(|k| k["kernel"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let all = addernet::kernels::available_u8().iter();
+    let all: Vec<&str> = all.map(|kernel| kernel.name()).collect();
+    assert_eq!(report["operands"], "u8");
+    assert_eq!(names(&report["kernels"]), all);
+    assert!(report["kernels"][0].get("fma_peak_per_second").is_none());
+    for measurement in report["measurements"].as_array().unwrap() {
+        assert_eq!(names(&measurement["results"]), all);
+    }
+    let table = stdout(addernet(bench.iter().chain(&["--kernel", "generic"])));
+    assert!(table.contains("one thread on u8"), "{table}");
+}
+
+#[test]
 fn a_quantized_model_is_measured_layer_by_layer() {
     let folder = Folder::new();
     folder.quantize("q.safetensors", &["--bits", "4", "--no-reestimate-bn"]);

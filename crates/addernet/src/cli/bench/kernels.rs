@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use addernet::graph::exec::geometry;
-use addernet::kernels::{self, AdderKernelF32, ConvGeometry, bench, peak};
+use addernet::kernels::ConvGeometry;
 use addernet::{Architecture, Graph};
 use anyhow::Context;
 use clap::Args;
@@ -14,11 +14,13 @@ use super::super::args::threads;
 use super::super::output;
 use super::super::progress::style;
 use super::super::table::table;
+use super::variants::{Limits, Variants};
 use super::{giga, seconds};
 
 const EXAMPLES: &str = "\
 Examples:
   addernet bench kernels
+  addernet bench kernels --codes
   addernet bench kernels --kernel avx2 --min-time 1 --json
   addernet bench kernels --threads 8";
 
@@ -27,10 +29,15 @@ Examples:
 /// Runs each variant that this CPU offers on the layer shapes of ResNet-20 (32x32 images) and ResNet-18
 /// (224x224), one thread, and prints billions of terms |x − w| per second beside the machine's limits:
 /// what the variant's instructions reach on registers alone, for subtract-absolute-add and, to compare
-/// with convolutions that multiply, for multiply-add.
+/// with convolutions that multiply, for multiply-add. With --codes it is the operator on unsigned 8-bit
+/// codes that the integer engine runs on.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct KernelsArgs {
+    /// The operator on 8-bit codes instead of floats
+    #[arg(long)]
+    codes: bool,
+
     /// Only this variant
     #[arg(long, value_name = "NAME")]
     kernel: Option<String>,
@@ -51,6 +58,8 @@ pub(super) struct KernelsArgs {
 /// The JSON object. Rates are terms |x − w| (or products) per second.
 #[derive(Serialize)]
 struct Report {
+    /// `f32` or `u8`.
+    operands: &'static str,
     /// One thread each.
     kernels: Vec<KernelReport>,
     measurements: Vec<Measurement>,
@@ -60,7 +69,8 @@ struct Report {
 struct KernelReport {
     kernel: &'static str,
     l1_peak_per_second: f64,
-    fma_peak_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fma_peak_per_second: Option<f64>,
 }
 
 /// One layer shape, by all variants.
@@ -97,11 +107,8 @@ struct Shape {
 }
 
 pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
-    let chosen: Vec<&'static dyn AdderKernelF32> = match &args.kernel {
-        Some(name) => vec![kernels::select(Some(name))?],
-        None => kernels::available().to_vec(),
-    };
-    let report = measure(&chosen, args)?;
+    let variants = Variants::choose(args.codes, args.kernel.as_deref())?;
+    let report = measure(&variants, args)?;
     if args.json {
         output::json(&report)
     } else {
@@ -109,26 +116,27 @@ pub(super) fn run(args: &KernelsArgs) -> anyhow::Result<()> {
     }
 }
 
-fn measure(chosen: &[&'static dyn AdderKernelF32], args: &KernelsArgs) -> anyhow::Result<Report> {
+fn measure(variants: &Variants, args: &KernelsArgs) -> anyhow::Result<Report> {
     let shapes = shapes()?;
     let thread_counts: Vec<usize> = std::iter::once(1)
         .chain(args.threads.filter(|&threads| threads > 1))
         .collect();
-    let steps = 2 * chosen.len() + shapes.len() * thread_counts.len();
+    let names = variants.names();
+    let steps = 2 * names.len() + shapes.len() * thread_counts.len();
     let bar = ProgressBar::new(steps as u64).with_style(style("{pos}/{len}"));
 
     let peaks = || -> Vec<KernelReport> {
-        let peak = |&kernel: &&'static dyn AdderKernelF32| {
-            bar.set_message(format!("limits of {}", kernel.name()));
-            let report = KernelReport {
-                kernel: kernel.name(),
-                l1_peak_per_second: peak::l1_elements_per_second(kernel, args.min_time),
-                fma_peak_per_second: peak::fma_elements_per_second(kernel, args.min_time),
-            };
+        let peak = |(at, &name): (usize, &&'static str)| {
+            bar.set_message(format!("limits of {name}"));
+            let Limits { l1, fma } = variants.limits(at, args.min_time);
             bar.inc(1);
-            report
+            KernelReport {
+                kernel: name,
+                l1_peak_per_second: l1,
+                fma_peak_per_second: fma,
+            }
         };
-        chosen.iter().map(peak).collect()
+        names.iter().enumerate().map(peak).collect()
     };
     let mut kernels = peaks();
     let mut rates = Vec::new();
@@ -139,9 +147,7 @@ fn measure(chosen: &[&'static dyn AdderKernelF32], args: &KernelsArgs) -> anyhow
             .with_context(|| format!("cannot start {threads} threads"))?;
         for shape in &shapes {
             bar.set_message(format!("{} {}", shape.network, shape.layer));
-            let kernels: &[&dyn AdderKernelF32] = chosen;
-            let measured = pool
-                .install(|| bench::forward_throughputs(kernels, &shape.geometry, args.min_time))?;
+            let measured = pool.install(|| variants.throughputs(&shape.geometry, args.min_time))?;
             rates.push((threads, shape, measured));
             bar.inc(1);
         }
@@ -150,7 +156,8 @@ fn measure(chosen: &[&'static dyn AdderKernelF32], args: &KernelsArgs) -> anyhow
     // down one of the two measurements.
     for (before, after) in kernels.iter_mut().zip(peaks()) {
         before.l1_peak_per_second = before.l1_peak_per_second.max(after.l1_peak_per_second);
-        before.fma_peak_per_second = before.fma_peak_per_second.max(after.fma_peak_per_second);
+        let fma = before.fma_peak_per_second.zip(after.fma_peak_per_second);
+        before.fma_peak_per_second = fma.map(|(before, after)| before.max(after));
     }
     let measurements = rates
         .into_iter()
@@ -158,6 +165,7 @@ fn measure(chosen: &[&'static dyn AdderKernelF32], args: &KernelsArgs) -> anyhow
         .collect();
     bar.finish_and_clear();
     Ok(Report {
+        operands: if args.codes { "u8" } else { "f32" },
         kernels,
         measurements,
     })
@@ -224,12 +232,17 @@ fn shapes_of(network: &'static str, graph: &Graph, batch: usize) -> anyhow::Resu
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "Limits of one thread, billions per second:\n")?;
+        writeln!(
+            f,
+            "Limits of one thread on {}, billions per second:\n",
+            self.operands
+        )?;
         let limits = self.kernels.iter().map(|kernel| {
-            let rates = [kernel.l1_peak_per_second, kernel.fma_peak_per_second];
-            std::iter::once(kernel.kernel.to_owned())
-                .chain(rates.map(giga))
-                .collect()
+            vec![
+                kernel.kernel.to_owned(),
+                giga(kernel.l1_peak_per_second),
+                kernel.fma_peak_per_second.map_or("–".to_owned(), giga),
+            ]
         });
         writeln!(
             f,
