@@ -10,16 +10,18 @@
     reason = "a helper of tests may fail by panicking, like the test itself"
 )]
 
-use std::cell::RefCell;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use addernet_data::{Dataset, DatasetKind, OpenOptions, Split, Transform};
-use addernet_graph::{FeatureShape, zoo::Architecture};
+use addernet_graph::file::{ModelFile, write_atomically};
+use addernet_graph::{FeatureShape, GraphError, zoo::Architecture};
 use addernet_kernels::{ConvGeometry, reference};
 use addernet_train::{
-    AdderConvOptions, Recipe, Run, RunFolder, StepReport, TrainDevice, TrainError, TrainListener,
-    TrainOptions, TrainingData, adder_conv2d, initial_model,
+    AdderConvOptions, EpochReport, Recipe, Run, RunFolder, StepReport, TrainDevice, TrainError,
+    TrainListener, TrainOptions, Trained, TrainingData, adder_conv2d, initial_model,
 };
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
@@ -48,7 +50,8 @@ fn device() -> Option<Device> {
     }
 }
 
-fn assert_close(name: &str, actual: &TensorData, expected: &[f32]) {
+/// Gives the largest difference, of the largest value.
+fn assert_close(name: &str, actual: &TensorData, expected: &[f32]) -> f32 {
     let actual = actual.as_slice::<f32>().unwrap();
     assert_eq!(actual.len(), expected.len(), "{name}");
     let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
@@ -58,6 +61,7 @@ fn assert_close(name: &str, actual: &TensorData, expected: &[f32]) {
         m.max((a - b).abs())
     });
     assert!(error <= TOLERANCE * largest, "{name}: {error} of {largest}");
+    if largest > 0.0 { error / largest } else { 0.0 }
 }
 
 fn read(file: &SafeTensors<'_>, name: &str) -> TensorData {
@@ -193,13 +197,14 @@ impl Problem {
         ]
     }
 
-    fn check(&self, name: &str, device: &Device) {
-        let results = self.on(device);
-        let whats = ["y", "grad_x", "grad_w"];
-        for ((what, actual), expected) in whats.iter().zip(&results).zip(self.reference()) {
+    /// Gives the differences of output and gradients.
+    fn check(&self, name: &str, device: &Device) -> [f32; 3] {
+        let (results, expected) = (self.on(device), self.reference());
+        std::array::from_fn(|i| {
+            let what = ["y", "grad_x", "grad_w"][i];
             let name = format!("{name}, {:?}: {what}", self.geometry);
-            assert_close(&name, actual, &expected);
-        }
+            assert_close(&name, &results[i], &expected[i])
+        })
     }
 }
 
@@ -209,9 +214,14 @@ fn two_hundred_random_problems_agree_with_the_reference() {
         return;
     };
     let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut worst = [0.0_f32; 3];
     for i in 0..200 {
-        Problem::random(&mut rng).check(&format!("problem {i}"), &device);
+        let differences = Problem::random(&mut rng).check(&format!("problem {i}"), &device);
+        for (worst, difference) in worst.iter_mut().zip(differences) {
+            *worst = worst.max(difference);
+        }
     }
+    println!("largest differences of y, grad_x, grad_w: {worst:?}");
 }
 
 /// More positions than a workgroup takes, several parts of the weights' gradient, and rows that end within a tile.
@@ -263,51 +273,88 @@ fn vanishing_gradients_are_normalised_as_on_the_cpu() {
     }
 }
 
-/// Keeps the losses.
+/// Keeps the losses, and dies at a write if it is told to: from then on nothing reaches the disk.
 #[derive(Default)]
-struct Losses(RefCell<Vec<f64>>);
+struct Watcher {
+    losses: RefCell<Vec<f64>>,
+    writes_left: Option<Cell<usize>>,
+}
 
-impl TrainListener for Losses {
+impl TrainListener for Watcher {
     fn step(&self, report: &StepReport) {
-        self.0.borrow_mut().push(report.loss);
+        self.losses.borrow_mut().push(report.loss);
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), GraphError> {
+        if let Some(left) = &self.writes_left {
+            let Some(now) = left.get().checked_sub(1) else {
+                return Err(GraphError::Io {
+                    path: path.to_owned(),
+                    source: std::io::Error::other("killed"),
+                });
+            };
+            left.set(now);
+        }
+        write_atomically(path, bytes)
     }
 }
 
-/// The mean training loss of each epoch, of one step each, on generated images.
-fn losses(device: TrainDevice, folder: &Path, name: &str) -> Vec<f64> {
-    let settings = [
-        "architecture=lenet5-bn",
-        "train-images=64",
-        "epochs=24",
-        "batch=64",
-        "lr=0.05",
-        "stall-epochs=0",
-    ];
-    let recipe = Recipe::load("shapes", &settings).unwrap();
-    let options = OpenOptions {
-        shapes_len: Some(64),
-        ..OpenOptions::default()
-    };
-    let train = Dataset::open(DatasetKind::Shapes, None, Split::Train, &options).unwrap();
-    let graph = Architecture::LeNet5Bn
-        .graph(FeatureShape::new(3, 32, 32), 10)
-        .unwrap();
-    let model = initial_model(graph, recipe.seed).unwrap();
-    let data = TrainingData {
-        train: &train,
-        test: None,
-        transform: &Transform::eval(DatasetKind::Shapes),
-    };
-    let options = TrainOptions {
-        evaluate_every: 0,
-        device,
-        ..TrainOptions::default()
-    };
-    let folder = RunFolder::create(&folder.join(name)).unwrap();
-    let mut run = Run::start(folder, recipe, &model, None, options).unwrap();
-    let listener = Losses::default();
-    run.train(data, &listener).unwrap();
-    run.history().iter().map(|epoch| epoch.train_loss).collect()
+/// Trains LeNet-5 on generated images.
+struct Training {
+    folder: PathBuf,
+    recipe: Recipe,
+    options: TrainOptions,
+}
+
+impl Training {
+    fn new(folder: PathBuf, device: TrainDevice, settings: &[&str]) -> Self {
+        let common = ["architecture=lenet5-bn", "lr=0.05", "stall-epochs=0"];
+        Self {
+            folder,
+            recipe: Recipe::load("shapes", &[&common, settings].concat()).unwrap(),
+            options: TrainOptions {
+                evaluate_every: 0,
+                checkpoint_every: Duration::MAX,
+                device,
+                ..TrainOptions::default()
+            },
+        }
+    }
+
+    fn start(&self) -> Run {
+        let graph = Architecture::LeNet5Bn
+            .graph(FeatureShape::new(3, 32, 32), 10)
+            .unwrap();
+        let model = initial_model(graph, self.recipe.seed).unwrap();
+        let folder = RunFolder::create(&self.folder).unwrap();
+        Run::start(folder, self.recipe.clone(), &model, None, self.options).unwrap()
+    }
+
+    fn run(&self, run: &mut Run, watcher: &Watcher) -> Result<Trained, TrainError> {
+        let options = OpenOptions {
+            shapes_len: Some(self.recipe.train_images.unwrap()),
+            ..OpenOptions::default()
+        };
+        let train = Dataset::open(DatasetKind::Shapes, None, Split::Train, &options).unwrap();
+        let data = TrainingData {
+            train: &train,
+            test: None,
+            transform: &Transform::eval(DatasetKind::Shapes),
+        };
+        run.train(data, watcher)
+    }
+
+    /// The epochs of a run from the beginning to the end.
+    fn epochs(&self) -> Vec<EpochReport> {
+        let (mut run, watcher) = (self.start(), Watcher::default());
+        self.run(&mut run, &watcher).unwrap();
+        // There is a loss to show at every step, if not its own.
+        let shown = watcher.losses.into_inner();
+        let steps = self.recipe.train_images.unwrap() / self.recipe.batch * self.recipe.epochs;
+        assert_eq!(shown.len(), steps);
+        assert!(shown.iter().all(|loss| loss.is_finite()), "{shown:?}");
+        run.history().to_vec()
+    }
 }
 
 /// Rounding differs, and training makes it grow: the first losses agree closely, the later ones as curves do.
@@ -317,10 +364,15 @@ fn training_follows_the_cpus_curve() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let cpu = losses(TrainDevice::Cpu, folder.path(), "cpu");
-    let gpu = losses(TrainDevice::Gpu, folder.path(), "gpu");
-    assert_eq!(cpu.len(), 24);
-    assert_eq!(gpu.len(), 24);
+    // One step per epoch, whose loss is the epoch's.
+    let settings = ["train-images=64", "batch=64", "epochs=24"];
+    let losses = |device: TrainDevice| -> Vec<f64> {
+        let training = Training::new(folder.path().join(device.as_str()), device, &settings);
+        let epochs = training.epochs();
+        epochs.iter().map(|epoch| epoch.train_loss).collect()
+    };
+    let (cpu, gpu) = (losses(TrainDevice::Cpu), losses(TrainDevice::Gpu));
+    assert_eq!((cpu.len(), gpu.len()), (24, 24));
     for (step, (cpu, gpu)) in cpu.iter().zip(&gpu).enumerate() {
         let tolerance = if step < 5 { 1e-4 } else { 5e-3 };
         assert!(
@@ -330,6 +382,45 @@ fn training_follows_the_cpus_curve() {
     }
     // Both learn.
     assert!(cpu[23] < 0.9 * cpu[0], "{cpu:?}");
+}
+
+/// Losses and hits are added up on the device, and read now and then: in epochs of 20 steps, some in their midst.
+#[test]
+fn epochs_add_up_and_interrupted_runs_end_alike() {
+    if device().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let training = |name: &str, device: TrainDevice| {
+        let settings = ["train-images=80", "batch=4", "epochs=2"];
+        Training::new(folder.path().join(name), device, &settings)
+    };
+    let cpu = training("cpu", TrainDevice::Cpu).epochs();
+    let whole = training("whole", TrainDevice::Gpu);
+    let gpu = whole.epochs();
+    for (cpu, gpu) in cpu.iter().zip(&gpu) {
+        let difference = (cpu.train_loss - gpu.train_loss).abs();
+        assert!(difference <= 5e-3 * cpu.train_loss, "{cpu:?} {gpu:?}");
+        // Two images of 80.
+        let difference = (cpu.train_top1 - gpu.train_top1).abs();
+        assert!(difference <= 2.0 / 80.0 + 1e-9, "{cpu:?} {gpu:?}");
+    }
+
+    let mut killed = training("killed", TrainDevice::Gpu);
+    killed.options.checkpoint_every = Duration::ZERO;
+    // Six files at the start, and a checkpoint per step.
+    let dying = Watcher {
+        writes_left: Some(Cell::new(6 + 7)),
+        ..Watcher::default()
+    };
+    killed.run(&mut killed.start(), &dying).unwrap_err();
+    let folder = RunFolder::open(&killed.folder).unwrap();
+    let mut run = Run::resume(folder, killed.options).unwrap();
+    assert!(run.history().is_empty());
+    let trained = killed.run(&mut run, &Watcher::default()).unwrap();
+    let expected = ModelFile::read(whole.folder.join("model.safetensors")).unwrap();
+    let expected = expected.into_model().unwrap();
+    assert_eq!(trained.model().parameters(), expected.parameters());
 }
 
 /// In a process of its own, whose graphics interface finds no driver.

@@ -16,6 +16,10 @@ use super::tile::{
 
 /// Positions whose place in the maps is looked up at a time; a workgroup takes a whole number of such chunks.
 pub(super) const CHUNK: u32 = ROWS;
+/// Weights of a workgroup that adds up the parts.
+pub(super) const SUM_WEIGHTS: u32 = 32;
+/// Its units per weight.
+pub(super) const SUM_SEGMENTS: u32 = 8;
 /// Units of the kernel that normalises.
 pub(super) const NORMALISE_UNITS: u32 = 256;
 
@@ -174,7 +178,10 @@ pub(super) fn grad_weight_parts(
     }
 }
 
-/// `∂w[o,c,u,v]`: the sum over the parts, less Σ g times `w`; `w` and `grad_w` are (O,C,Kh,Kw). One unit per weight.
+/// `∂w[o,c,u,v]`: the sum over the parts, less Σ g times `w`; `w` and `grad_w` are (O,C,Kh,Kw).
+///
+/// A workgroup has [`SUM_WEIGHTS`] weights, neighbours in the parts, and [`SUM_SEGMENTS`] units for each: there are too few
+/// weights to keep a GPU busy, and hundreds of parts.
 #[cube(launch)]
 pub(super) fn grad_weight_sum(
     parts: &[f32],
@@ -185,20 +192,39 @@ pub(super) fn grad_weight_sum(
 ) {
     let window = sizes.kernel_height * sizes.kernel_width;
     let taps = window * sizes.channels;
-    let place = row_tile() * CUBE_DIM + UNIT_POS;
-    if place < taps * sizes.out_channels {
-        let o = place / taps;
-        let inside = place - o * taps;
-        let c = inside / window;
-        let q = (inside - c * window) * sizes.channels + c;
-        let mut sum = 0.0f32;
-        let mut of_grad = 0.0f32;
-        for part in 0..part_count {
+    let segment = UNIT_POS / SUM_WEIGHTS;
+    let place = row_tile() * SUM_WEIGHTS + UNIT_POS % SUM_WEIGHTS;
+    let o = place / taps;
+    let q = place - o * taps;
+    let there = o < sizes.out_channels;
+
+    let mut sums = Shared::<[f32]>::new_slice(comptime!((SUM_WEIGHTS * SUM_SEGMENTS) as usize));
+    let mut grad_sums =
+        Shared::<[f32]>::new_slice(comptime!((SUM_WEIGHTS * SUM_SEGMENTS) as usize));
+    let mut sum = 0.0f32;
+    let mut of_grad = 0.0f32;
+    if there {
+        let mut part = segment;
+        while part < part_count {
             let start = (part * sizes.out_channels + o) * (taps + 1);
             sum += parts[(start + q) as usize];
             of_grad += parts[(start + taps) as usize];
+            part += SUM_SEGMENTS;
         }
-        grad_w[place as usize] = sum - of_grad * w[place as usize];
+    }
+    sums[UNIT_POS as usize] = sum;
+    grad_sums[UNIT_POS as usize] = of_grad;
+    sync_cube();
+    if segment == 0 && there {
+        for other in 1..SUM_SEGMENTS {
+            let at = (other * SUM_WEIGHTS + UNIT_POS) as usize;
+            sum += sums[at];
+            of_grad += grad_sums[at];
+        }
+        let tap = q / sizes.channels;
+        let c = q - tap * sizes.channels;
+        let weight = ((o * sizes.channels + c) * window + tap) as usize;
+        grad_w[weight] = sum - of_grad * w[weight];
     }
 }
 

@@ -28,14 +28,12 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use crate::op::{AdderConvOptions, Passes, SMALLEST_NORM, expect};
-use grad_weight::{CHUNK, NORMALISE_UNITS};
+use grad_weight::{CHUNK, NORMALISE_UNITS, SUM_SEGMENTS, SUM_WEIGHTS};
 use tile::SizesLaunch;
 
 /// Workgroups that keep a large GPU busy: the positions of a weight gradient are divided into so many parts that there
 /// are about as many.
 const BUSY: usize = 1024;
-/// Units of the kernel that adds up the parts.
-const SUM_UNITS: u32 = 256;
 
 impl Passes for Cube {
     fn forward(
@@ -182,11 +180,11 @@ impl Layer {
 
         let grad_w = empty(x, w.shape().dims());
         let len = g.weight_len();
-        let groups = len.div_ceil(SUM_UNITS as usize);
+        let groups = len.div_ceil(SUM_WEIGHTS as usize);
         grad_weight::grad_weight_sum::launch(
             &x.client,
             tile::grid_of_tiles(groups, 1),
-            CubeDim::new_1d(SUM_UNITS),
+            CubeDim::new_1d(SUM_WEIGHTS * SUM_SEGMENTS),
             parts.into_buffer_arg(),
             w.clone().into_buffer_arg(),
             grad_w.clone().into_buffer_arg(),

@@ -5,8 +5,11 @@
 //! the *left* tile holds `DEPTH x ROWS` values, the *right* one `DEPTH x columns`. Each unit keeps [`UNIT_ROWS`] x 4 sums in
 //! registers, so that 12 values read from shared memory serve 32 terms. There are 4·columns units.
 //!
-//! No matrix of patches exists anywhere: a tile's rows are looked up in the maps while it is filled. Divisions only happen
-//! once per workgroup (where its rows are), never per value.
+//! The tiles and the tables of rows take 15 KiB of shared memory at most, of the 16 KiB that WebGPU promises; 256 units are
+//! its limit, too.
+//!
+//! No matrix of patches exists anywhere: a tile's rows are looked up in the maps while it is filled. Rows are
+//! placed once per workgroup or chunk of positions, which takes divisions, and looked up once per tap: never per value.
 
 use cubecl::prelude::*;
 

@@ -21,6 +21,8 @@ pub(super) struct Course {
     pub(super) folder: RunFolder,
     pub(super) position: Position,
     pub(super) options: TrainOptions,
+    /// The last loss that is known, NaN before the first.
+    pub(super) loss: f64,
 }
 
 /// What stays the same during a call.
@@ -115,19 +117,18 @@ impl Course {
         let recipe = self.position.recipe.clone();
         let mut saved = Instant::now();
         let mut start = Instant::now();
-        let mut loss = f64::NAN;
         for batch in batches {
             let batch = batch?;
             let lr = recipe.learning_rate(epoch, self.position.step, steps);
             let done = epoch * steps + self.position.step;
             let outcome = trainee.step(&batch, At { done, lr })?;
-            loss = self.note(trainee, outcome)?.unwrap_or(loss);
+            self.note(trainee, outcome)?;
             self.position.step += 1;
             listener.step(&StepReport {
                 epoch,
                 step: self.position.step,
                 steps,
-                loss,
+                loss: self.loss,
                 lr,
             });
             if saved.elapsed() >= self.options.checkpoint_every {
@@ -144,14 +145,10 @@ impl Course {
         Ok(())
     }
 
-    /// Adds what steps came to, and gives the last one's loss.
-    fn note(
-        &mut self,
-        trainee: &dyn Trainee,
-        outcome: Option<Outcome>,
-    ) -> Result<Option<f64>, TrainError> {
+    /// Adds what steps came to.
+    fn note(&mut self, trainee: &dyn Trainee, outcome: Option<Outcome>) -> Result<(), TrainError> {
         let Some(outcome) = outcome else {
-            return Ok(None);
+            return Ok(());
         };
         if !outcome.is_finite() {
             return Err(self.failed(trainee, format!("the loss is {}", outcome.loss)));
@@ -159,7 +156,8 @@ impl Course {
         self.position.loss_sum += outcome.loss_sum;
         self.position.correct += outcome.correct;
         self.position.images += outcome.images;
-        Ok(Some(outcome.loss))
+        self.loss = outcome.loss;
+        Ok(())
     }
 
     fn finish_epoch(

@@ -168,6 +168,7 @@ impl Run {
                 folder,
                 position,
                 options,
+                loss: f64::NAN,
             },
             subject,
         })
