@@ -9,6 +9,7 @@
 #
 #   FEATURES=gpu       gpu-vulkan hands the kernels to a Vulkan driver as SPIR-V
 #   PROFILE=release    Cargo's profile
+#   ADDERNET=          a program that has been built with the feature: nothing is built
 #   SECONDS_LEFT=480   time for training in this call; a run that is stopped has lost a minute at most
 #   BATCH=256          images per step when measuring
 #   MIN_TIME=1         seconds per measurement
@@ -18,7 +19,7 @@
 #   CHECKPOINT_EVERY=60
 #
 # On the software device (apt install mesa-vulkan-drivers), small:
-#   BATCH=4 MIN_TIME=0.01 EPOCHS=2 TRAIN_IMAGES=64 PROFILE=test scripts/gpu_figures.sh DATA_DIR OUT
+#   BATCH=4 MIN_TIME=0.01 EPOCHS=2 TRAIN_IMAGES=64 PROFILE=dev scripts/gpu_figures.sh DATA_DIR OUT
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=$(realpath "${1:?name the folder with CIFAR-10}")
@@ -29,8 +30,11 @@ batch=${BATCH:-256}
 export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
 mkdir -p "$out"
 
-cargo build --profile "$profile" --locked -p addernet --features "${FEATURES:-gpu}"
-addernet=${CARGO_TARGET_DIR:-target}/$(case $profile in dev | test) echo debug ;; *) echo "$profile" ;; esac)/addernet
+addernet=${ADDERNET:-}
+if [ -z "$addernet" ]; then
+    cargo build --profile "$profile" --locked -p addernet --features "${FEATURES:-gpu}"
+    addernet=${CARGO_TARGET_DIR:-target}/$([ "$profile" = dev ] && echo debug || echo "$profile")/addernet
+fi
 
 echo "== kernels and step, batch $batch"
 measure=("$addernet" bench train --device gpu --batch "$batch" --min-time "${MIN_TIME:-1}")

@@ -93,11 +93,16 @@ fn gpu() -> Result<(Device, String), TrainError> {
 /// The GPU and its description. Burn lets a GPU be set up once; whoever uses one that is not there is answered by a panic.
 #[cfg(feature = "gpu")]
 fn gpu() -> Result<(Device, String), TrainError> {
+    use burn::tensor::wgpu::WgpuInitError;
     use std::sync::OnceLock;
     static GPU: OnceLock<Result<(Device, String), String>> = OnceLock::new();
     let found = GPU.get_or_init(|| {
         let opened = Device::wgpu_options().init_with_setup();
-        let (device, setup) = opened.map_err(|error| one_line(&error.to_string()))?;
+        let (device, setup) = opened.map_err(|error| match error {
+            // Its text has Burn's name for the device in it.
+            WgpuInitError::AdapterUnavailable { message, .. } => one_line(&message),
+            other => one_line(&other.to_string()),
+        })?;
         let adapter = setup.adapter.get_info();
         Ok((device, format!("{} ({:?})", adapter.name, adapter.backend)))
     });

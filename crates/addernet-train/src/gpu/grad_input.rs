@@ -28,7 +28,7 @@ pub(super) fn grad_input(
 ) {
     let units = comptime!(4 * columns);
     let quads = comptime!(columns / 4);
-    let column_tiles = (sizes.channels + columns - 1) / columns;
+    let column_tiles = sizes.channels.div_ceil(columns);
     let phase = CUBE_POS_Z / column_tiles;
     let first_column = (CUBE_POS_Z - phase * column_tiles) * columns;
     let first_h = phase / sizes.stride_h;

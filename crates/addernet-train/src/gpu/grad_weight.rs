@@ -48,7 +48,7 @@ pub(super) fn grad_weight_parts(
     let positions = sizes.batch * sizes.out_height * sizes.out_width;
     let taps = sizes.kernel_height * sizes.kernel_width * sizes.channels;
     let first_row = row_tile() * ROWS;
-    let column_tiles = (sizes.out_channels + columns - 1) / columns;
+    let column_tiles = sizes.out_channels.div_ceil(columns);
     let part = CUBE_POS_Z / column_tiles;
     let first_column = (CUBE_POS_Z - part * column_tiles) * columns;
 
@@ -271,7 +271,7 @@ pub(super) fn normalise(grad_w: &mut [f32], len: u32, norm: f32, smallest: f32) 
     let mut distance = comptime!(NORMALISE_UNITS / 2).runtime();
     while distance > 0 {
         if UNIT_POS < distance {
-            shared[me] = shared[me] + shared[me + distance as usize];
+            shared[me] += shared[me + distance as usize];
         }
         sync_cube();
         distance /= 2;
