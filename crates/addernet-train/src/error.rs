@@ -51,6 +51,25 @@ pub enum TrainError {
         /// What the data set has.
         images: String,
     },
+    /// A GPU is asked for, and the program has been built without.
+    #[error(
+        "this program was built without support for GPUs: build it with the feature `gpu`, or train on the CPU"
+    )]
+    GpuNotBuilt,
+    /// There is no GPU to train on.
+    #[error(
+        "no GPU can be used: {reason}; install its graphics driver (Vulkan on Linux), or train on the CPU"
+    )]
+    GpuUnavailable {
+        /// What the graphics interface says, in one line.
+        reason: String,
+    },
+    /// The device has failed.
+    #[error("the device failed: {reason}")]
+    Device {
+        /// What it says, in one line.
+        reason: String,
+    },
     /// Training went wrong.
     #[error("training stopped at epoch {epoch}, step {step}: {what}; the likely cause: {cause}")]
     Failed {
@@ -63,4 +82,13 @@ pub enum TrainError {
         /// Why, and what to change.
         cause: String,
     },
+}
+
+impl TrainError {
+    /// The device has failed, and says so.
+    pub(crate) fn device(error: impl std::fmt::Display) -> Self {
+        Self::Device {
+            reason: error.to_string(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Training of AdderNets, on [Burn](https://burn.dev)'s CPU backend.
+//! Training of AdderNets, on [Burn](https://burn.dev): on the CPU, and with the feature `gpu` on GPUs.
 //!
 //! - [`adder_conv2d`] is the adder convolution as a Burn operation with its own backward pass, [`AdderConv2d`] the layer
 //!   for models written with Burn;
@@ -9,12 +9,16 @@
 //! Activations are NHWC in the operation and in [`Network`], as everywhere in this workspace; [`AdderConv2d`] takes NCHW, as
 //! Burn's own layers do.
 
+pub mod bench;
 mod checkpoint;
 mod curves;
+mod device;
 mod diagnosis;
 mod error;
 mod evaluate;
 mod folder;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod init;
 mod layer;
 mod network;
@@ -25,6 +29,7 @@ mod sgd;
 mod tensorboard;
 mod trainer;
 
+pub use device::TrainDevice;
 pub use error::TrainError;
 pub use folder::RunFolder;
 pub use init::initial_model;

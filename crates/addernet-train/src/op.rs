@@ -1,4 +1,4 @@
-//! The adder convolution as an operation of Burn's Flex backend, with its own backward pass.
+//! The adder convolution as an operation of Burn, with its own backward pass: on the CPU (Flex) here, on GPUs in `gpu/`.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -18,7 +18,7 @@ type FlexTensor = FloatTensor<Flex>;
 pub const PUBLISHED_ETA: f32 = 0.2;
 
 /// Below this the norm of a gradient counts as this: a layer without gradient stays as it is.
-const SMALLEST_NORM: f64 = 1e-12;
+pub(crate) const SMALLEST_NORM: f64 = 1e-12;
 
 /// How an adder convolution moves over its input, and how its weights' gradient is scaled.
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ pub struct AdderConvOptions {
     pub padding: [usize; 2],
     /// η: the gradient of the weights is scaled to the norm η·√(number of weights). `None` leaves it as it is.
     pub eta: Option<f32>,
-    /// The variant of the operator.
+    /// The variant of the operator on the CPU.
     pub kernel: &'static dyn AdderKernelF32,
 }
 
@@ -45,7 +45,11 @@ impl AdderConvOptions {
         }
     }
 
-    fn geometry(&self, x: [usize; 4], w: [usize; 4]) -> Result<ConvGeometry, KernelError> {
+    pub(crate) fn geometry(
+        &self,
+        x: [usize; 4],
+        w: [usize; 4],
+    ) -> Result<ConvGeometry, KernelError> {
         let [out_channels, channels, height, width] = w;
         if x[3] != channels {
             return Err(KernelError::WrongLength {
@@ -80,7 +84,7 @@ pub(crate) fn default_kernel() -> &'static dyn AdderKernelF32 {
 }
 
 /// The backends that the adder convolution runs on.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait AdderBackend: burn::backend::Backend {
     /// `y = −Σ|x − w|` of `x` (N,H,W,C) and `w` (O,C,Kh,Kw): (N,H',W',O).
     fn adder_conv(
@@ -101,7 +105,8 @@ pub(crate) trait AdderBackend: burn::backend::Backend {
 ///
 /// # Panics
 /// As Burn's own operations do, if the shapes do not fit (another number of channels, a window larger than the
-/// padded map, a stride of 0), the tensors are not of f32, or they are on another backend than Flex.
+/// padded map, a stride of 0), the tensors are not of f32, or they are on another backend than Flex and, with the feature
+/// `gpu`, wgpu.
 pub fn adder_conv2d(x: Tensor<4>, w: Tensor<4>, options: AdderConvOptions) -> Tensor<4> {
     Tensor::from_dispatch(<Dispatch as AdderBackend>::adder_conv(
         x.into_dispatch(),
@@ -110,14 +115,46 @@ pub fn adder_conv2d(x: Tensor<4>, w: Tensor<4>, options: AdderConvOptions) -> Te
     ))
 }
 
+/// A backend's three passes; tensors are contiguous, but for the gradient of the output.
+pub(crate) trait Passes: burn::backend::Backend {
+    /// `y = −Σ|x − w|`.
+    fn forward(
+        x: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        options: AdderConvOptions,
+    ) -> FloatTensor<Self>;
+
+    /// `[∂x, ∂w]`, those of the two that are `needed`.
+    fn gradients(
+        x: &FloatTensor<Self>,
+        w: &FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: AdderConvOptions,
+        needed: [bool; 2],
+    ) -> [Option<FloatTensor<Self>>; 2];
+
+    /// The same values, one after the other in memory.
+    fn contiguous(tensor: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
 impl AdderBackend for Flex {
     fn adder_conv(x: FlexTensor, w: FlexTensor, options: AdderConvOptions) -> FlexTensor {
-        let (x, w) = (x.to_contiguous(), w.to_contiguous());
-        expect(forward(&x, &w, options))
+        Self::forward(&Self::contiguous(x), &Self::contiguous(w), options)
     }
 }
 
-impl<C: CheckpointStrategy> AdderBackend for Autodiff<Flex, C> {
+#[cfg(feature = "gpu")]
+impl AdderBackend for burn::backend::Cube {
+    fn adder_conv(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        options: AdderConvOptions,
+    ) -> FloatTensor<Self> {
+        Self::forward(&Self::contiguous(x), &Self::contiguous(w), options)
+    }
+}
+
+impl<B: Passes, C: CheckpointStrategy> AdderBackend for Autodiff<B, C> {
     fn adder_conv(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,
@@ -125,14 +162,14 @@ impl<C: CheckpointStrategy> AdderBackend for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (w, w_node) = w.into_parts();
-        let (x, w) = (x.to_contiguous(), w.to_contiguous());
-        let y = expect(forward(&x, &w, options));
+        let (x, w) = (B::contiguous(x), B::contiguous(w));
+        let y = B::forward(&x, &w, options);
         match AdderConvBackward
             .prepare::<C>([x_node, w_node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::Tracked(prep) => prep.finish(Saved { x, w, options }, y),
+            OpsKind::Tracked(prep) => prep.finish(Saved::<B> { x, w, options }, y),
             OpsKind::UnTracked(prep) => prep.finish(y),
         }
     }
@@ -143,35 +180,54 @@ struct AdderConvBackward;
 
 /// What the backward pass needs of the forward pass; tensors share their memory.
 #[derive(Clone, Debug)]
-struct Saved {
-    x: FlexTensor,
-    w: FlexTensor,
+struct Saved<B: Passes> {
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
     options: AdderConvOptions,
 }
 
-impl Backward<Flex, 2> for AdderConvBackward {
-    type State = Saved;
+impl<B: Passes> Backward<B, 2> for AdderConvBackward {
+    type State = Saved<B>;
 
-    fn backward(self, ops: Ops<Saved, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved<B>, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, w_node] = ops.parents;
-        let grad = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let grad = grads.consume::<B>(&ops.node);
         let Saved { x, w, options } = ops.state;
-        let input = || expect(grad_input(&x, &w, &grad, options));
-        let weight = || expect(grad_weight(&x, &w, &grad, options));
-        // The weights' gradient is summed up on one thread, the input's on all.
-        let (grad_x, grad_w) = match (&x_node, &w_node) {
-            (Some(_), Some(_)) if rayon::current_num_threads() > 1 => {
-                let (grad_w, grad_x) = rayon::join(weight, input);
-                (Some(grad_x), Some(grad_w))
+        let needed = [x_node.is_some(), w_node.is_some()];
+        let [grad_x, grad_w] = B::gradients(&x, &w, grad, options, needed);
+        for (node, grad) in [(x_node, grad_x), (w_node, grad_w)] {
+            if let (Some(node), Some(grad)) = (node, grad) {
+                grads.register::<B>(node.id, grad);
             }
-            _ => (x_node.is_some().then(input), w_node.is_some().then(weight)),
-        };
-        if let (Some(node), Some(grad_x)) = (x_node, grad_x) {
-            grads.register::<Flex>(node.id, grad_x);
         }
-        if let (Some(node), Some(grad_w)) = (w_node, grad_w) {
-            grads.register::<Flex>(node.id, grad_w);
+    }
+}
+
+impl Passes for Flex {
+    fn forward(x: &FlexTensor, w: &FlexTensor, options: AdderConvOptions) -> FlexTensor {
+        expect(forward(x, w, options))
+    }
+
+    fn gradients(
+        x: &FlexTensor,
+        w: &FlexTensor,
+        grad: FlexTensor,
+        options: AdderConvOptions,
+        needed: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let grad = grad.to_contiguous();
+        let input = || expect(grad_input(x, w, &grad, options));
+        let weight = || expect(grad_weight(x, w, &grad, options));
+        // The weights' gradient is summed up on one thread, the input's on all.
+        if needed == [true; 2] && rayon::current_num_threads() > 1 {
+            let (grad_w, grad_x) = rayon::join(weight, input);
+            return [Some(grad_x), Some(grad_w)];
         }
+        [needed[0].then(input), needed[1].then(weight)]
+    }
+
+    fn contiguous(tensor: FlexTensor) -> FlexTensor {
+        tensor.to_contiguous()
     }
 }
 
@@ -179,7 +235,7 @@ impl Backward<Flex, 2> for AdderConvBackward {
     clippy::panic,
     reason = "Burn's operations return tensors, and panic on shapes that do not fit; the documentation says so"
 )]
-fn expect<T>(result: Result<T, KernelError>) -> T {
+pub(crate) fn expect<T>(result: Result<T, KernelError>) -> T {
     match result {
         Ok(value) => value,
         Err(error) => panic!("{error}"),

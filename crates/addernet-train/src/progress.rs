@@ -15,7 +15,7 @@ pub struct StepReport {
     pub step: usize,
     /// Steps per epoch.
     pub steps: usize,
-    /// Loss of the step's batch, in nats.
+    /// Loss of the step's batch, in nats; on a GPU, of the last batch whose loss has been read back.
     pub loss: f64,
     /// Learning rate of the step.
     pub lr: f64,

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use addernet_data::{Transform, batches, shuffled};
+use addernet_data::{Batch, DataError, Transform, batches, shuffled};
 use addernet_graph::{Executor, GraphError, ModelInfo, Preprocessing, file::ModelFile};
 use addernet_quant::{QuantError, Simulator, reestimate_float_bn, store};
 
-use super::trainee::{At, State, Trained, Trainee};
-use super::{TrainOptions, TrainingData};
+use super::trainee::{At, Outcome, State, Trained, Trainee};
+use super::{TrainOptions, TrainingData, prefetch};
 use crate::checkpoint::{Checkpoint, Position};
+use crate::device::TrainDevice;
 use crate::diagnosis;
 use crate::error::TrainError;
 use crate::evaluate::{Score, evaluate};
@@ -20,6 +21,8 @@ pub(super) struct Course {
     pub(super) folder: RunFolder,
     pub(super) position: Position,
     pub(super) options: TrainOptions,
+    /// The last loss that is known, NaN before the first.
+    pub(super) loss: f64,
 }
 
 /// What stays the same during a call.
@@ -79,7 +82,7 @@ impl Course {
             data,
             images,
             steps,
-            listener,
+            ..
         } = context;
         let epoch = self.position.epoch;
         let recipe = self.position.recipe.clone();
@@ -89,37 +92,72 @@ impl Course {
             augmentation: Some(recipe.augmentation(epoch)),
             ..data.transform.clone()
         };
+        let rest_steps = steps - self.position.step;
+        let batches = batches(data.train, rest, recipe.batch, &transform)?.take(rest_steps);
+        match self.options.device {
+            TrainDevice::Cpu => self.steps(trainee, context, &mut { batches })?,
+            TrainDevice::Gpu => {
+                prefetch::ahead(batches, |batches| self.steps(trainee, context, batches))?;
+            }
+        }
+        self.finish_epoch(trainee, context)
+    }
+
+    /// A step for each batch.
+    fn steps(
+        &mut self,
+        trainee: &mut dyn Trainee,
+        context: Context<'_>,
+        batches: &mut dyn Iterator<Item = Result<Batch, DataError>>,
+    ) -> Result<(), TrainError> {
+        let Context {
+            steps, listener, ..
+        } = context;
+        let epoch = self.position.epoch;
+        let recipe = self.position.recipe.clone();
         let mut saved = Instant::now();
         let mut start = Instant::now();
-        let rest_steps = steps - self.position.step;
-        for batch in batches(data.train, rest, recipe.batch, &transform)?.take(rest_steps) {
+        for batch in batches {
             let batch = batch?;
             let lr = recipe.learning_rate(epoch, self.position.step, steps);
             let done = epoch * steps + self.position.step;
             let outcome = trainee.step(&batch, At { done, lr })?;
-            if !outcome.loss.is_finite() {
-                return Err(self.failed(trainee, format!("the loss is {}", outcome.loss)));
-            }
-            let count = batch.labels.len();
-            self.position.loss_sum += outcome.loss * count as f64;
-            self.position.correct += outcome.correct;
-            self.position.images += count;
+            self.note(trainee, outcome)?;
             self.position.step += 1;
             listener.step(&StepReport {
                 epoch,
                 step: self.position.step,
                 steps,
-                loss: outcome.loss,
+                loss: self.loss,
                 lr,
             });
             if saved.elapsed() >= self.options.checkpoint_every {
+                let outcome = trainee.settle()?;
+                self.note(trainee, outcome)?;
                 self.position.seconds += start.elapsed().as_secs_f64();
                 self.save(trainee, listener)?;
                 (saved, start) = (Instant::now(), Instant::now());
             }
         }
+        let outcome = trainee.settle()?;
+        self.note(trainee, outcome)?;
         self.position.seconds += start.elapsed().as_secs_f64();
-        self.finish_epoch(trainee, context)
+        Ok(())
+    }
+
+    /// Adds what steps came to.
+    fn note(&mut self, trainee: &dyn Trainee, outcome: Option<Outcome>) -> Result<(), TrainError> {
+        let Some(outcome) = outcome else {
+            return Ok(());
+        };
+        if !outcome.is_finite() {
+            return Err(self.failed(trainee, format!("the loss is {}", outcome.loss)));
+        }
+        self.position.loss_sum += outcome.loss_sum;
+        self.position.correct += outcome.correct;
+        self.position.images += outcome.images;
+        self.loss = outcome.loss;
+        Ok(())
     }
 
     fn finish_epoch(

@@ -2,6 +2,7 @@
 
 mod course;
 mod float;
+mod prefetch;
 mod quantized;
 mod trainee;
 
@@ -14,6 +15,7 @@ use addernet_kernels::AdderKernelF32;
 use addernet_quant::round_ordinary;
 
 use crate::checkpoint::{Checkpoint, Position};
+use crate::device::TrainDevice;
 use crate::error::TrainError;
 use crate::folder::RunFolder;
 use crate::op::default_kernel;
@@ -21,6 +23,7 @@ use crate::progress::{EpochReport, TrainListener};
 use crate::recipe::Recipe;
 use course::Course;
 use float::FloatTrainee;
+pub(crate) use float::StepBench;
 use quantized::{QuantizedStart, QuantizedTrainee};
 pub use trainee::Trained;
 use trainee::Trainee;
@@ -43,24 +46,28 @@ pub struct TrainOptions {
     pub evaluate_every: usize,
     /// At most so much time passes between two checkpoints (there is one after every epoch, too).
     pub checkpoint_every: Duration,
-    /// The variant of the operator.
+    /// The variant of the operator on the CPU.
     pub kernel: &'static dyn AdderKernelF32,
+    /// Where training steps in floating point run. Everything else, quantization-aware training and evaluation too, runs on
+    /// the CPU.
+    pub device: TrainDevice,
 }
 
 impl Default for TrainOptions {
-    /// Every epoch, two minutes, the best variant for this CPU.
+    /// Every epoch, two minutes, the best variant for this CPU, the CPU.
     fn default() -> Self {
         Self {
             evaluate_every: 1,
             checkpoint_every: Duration::from_secs(120),
             kernel: default_kernel(),
+            device: TrainDevice::Cpu,
         }
     }
 }
 
 /// A training run.
 ///
-/// With one thread, a run that is stopped at any moment and resumed from its folder gives the same network, bit for bit,
+/// On the CPU with one thread, a run that is stopped at any moment and resumed from its folder gives the same network, bit for bit,
 /// as one that is not.
 ///
 /// ```
@@ -104,7 +111,7 @@ impl Run {
     /// quantized, and the teacher. `data_dir` is remembered for [`resume`](Self::resume).
     ///
     /// # Errors
-    /// If the recipe is not valid or the graph cannot be trained.
+    /// If the recipe is not valid, the graph cannot be trained, or the device is not there.
     pub fn start(
         folder: RunFolder,
         recipe: Recipe,
@@ -125,7 +132,7 @@ impl Run {
     /// The run in `folder`, where its last checkpoint is.
     ///
     /// # Errors
-    /// If the checkpoint cannot be read or is not one.
+    /// If the checkpoint cannot be read or is not one, or the device is not there.
     pub fn resume(folder: RunFolder, options: TrainOptions) -> Result<Self, TrainError> {
         folder.sweep();
         let checkpoint = Checkpoint::read(&folder.checkpoint())?;
@@ -148,7 +155,7 @@ impl Run {
                 &position.recipe,
                 &model,
                 values,
-                options.kernel,
+                options,
             )?)),
             Some(_) => Subject::Quantized(Box::new(QuantizedStart {
                 teacher: model,
@@ -161,6 +168,7 @@ impl Run {
                 folder,
                 position,
                 options,
+                loss: f64::NAN,
             },
             subject,
         })

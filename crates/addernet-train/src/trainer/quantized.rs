@@ -127,7 +127,7 @@ impl Trainee for QuantizedTrainee<'_> {
         self.teacher.graph()
     }
 
-    fn step(&mut self, batch: &Batch, at: At) -> Result<Outcome, TrainError> {
+    fn step(&mut self, batch: &Batch, at: At) -> Result<Option<Outcome>, TrainError> {
         let (labels, share) = (&batch.labels, at.lr as f32);
         let mixup_share = self.settings.tuning.mixup;
         let learned = match mixup_share > 0.0 {
@@ -138,10 +138,11 @@ impl Trainee for QuantizedTrainee<'_> {
             }
             false => self.learner.step(&batch.images, labels, at.done, share)?,
         };
-        Ok(Outcome {
-            loss: learned.loss,
-            correct: learned.correct,
-        })
+        Ok(Some(Outcome::of_batch(
+            learned.loss,
+            labels.len(),
+            learned.correct,
+        )))
     }
 
     fn trained(&self) -> Result<Trained, TrainError> {

@@ -35,13 +35,34 @@ pub(super) struct At {
     pub(super) lr: f64,
 }
 
-/// What a step came to.
+/// What steps came to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
-    /// The batch's mean loss.
+    /// The mean loss of the last step's batch.
     pub(super) loss: f64,
-    /// Its images that were classified correctly.
+    /// The losses of all images, added up.
+    pub(super) loss_sum: f64,
+    /// The images.
+    pub(super) images: usize,
+    /// Those that were classified correctly.
     pub(super) correct: usize,
+}
+
+impl Outcome {
+    /// Of one batch of so many images with this mean loss.
+    pub(super) fn of_batch(loss: f64, images: usize, correct: usize) -> Self {
+        Self {
+            loss,
+            loss_sum: loss * images as f64,
+            images,
+            correct,
+        }
+    }
+
+    /// Whether no loss was NaN or infinite.
+    pub(super) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.loss_sum.is_finite()
+    }
 }
 
 /// Everything of a trainee that a checkpoint needs.
@@ -59,8 +80,14 @@ pub(super) trait Trainee {
     /// Its structure.
     fn graph(&self) -> &Graph;
 
-    /// Learns from a batch. A loss that is not finite is an outcome like any other, and leaves the network as it was.
-    fn step(&mut self, batch: &Batch, at: At) -> Result<Outcome, TrainError>;
+    /// Learns from a batch. A loss that is not finite is an outcome like any other. `None` if what the step came to is not
+    /// known yet: a later one, or [`settle`](Self::settle), tells it.
+    fn step(&mut self, batch: &Batch, at: At) -> Result<Option<Outcome>, TrainError>;
+
+    /// What those steps came to that have not told it.
+    fn settle(&mut self) -> Result<Option<Outcome>, TrainError> {
+        Ok(None)
+    }
 
     /// The network as it is now.
     fn trained(&self) -> Result<Trained, TrainError>;

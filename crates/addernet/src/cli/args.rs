@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use addernet::kernels::{self, AdderKernelF32};
+#[cfg(feature = "train")]
+use addernet::train::TrainDevice;
 use addernet::{
     AnyModel, Architecture, DatasetKind, Images, ImportOptions, MethodKind, Model, Split,
 };
@@ -119,6 +121,12 @@ const MOST_THREADS: u64 = 1024;
 
 pub(crate) fn threads() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MOST_THREADS)
+}
+
+#[cfg(feature = "train")]
+pub(crate) fn device() -> impl TypedValueParser<Value = TrainDevice> {
+    PossibleValuesParser::new(TrainDevice::ALL.map(TrainDevice::as_str))
+        .try_map(|name| name.parse::<TrainDevice>())
 }
 
 /// A number of images, at least `least`.

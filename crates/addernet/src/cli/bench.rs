@@ -2,6 +2,8 @@
 
 mod kernels;
 mod model;
+#[cfg(feature = "train")]
+mod train;
 mod variants;
 
 use std::time::Duration;
@@ -10,7 +12,7 @@ use clap::{Args, Subcommand};
 
 /// Measure how fast this machine is
 ///
-/// Examples: addernet bench kernels, addernet bench model q4.safetensors
+/// Examples: addernet bench kernels, addernet bench model q4.safetensors, addernet bench train --device gpu
 #[derive(Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -21,12 +23,16 @@ pub(crate) struct BenchArgs {
 enum What {
     Kernels(kernels::KernelsArgs),
     Model(model::ModelArgs),
+    #[cfg(feature = "train")]
+    Train(train::TrainArgs),
 }
 
 pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
     match &args.what {
         What::Kernels(args) => kernels::run(args),
         What::Model(args) => model::run(args),
+        #[cfg(feature = "train")]
+        What::Train(args) => train::run(args),
     }
 }
 

@@ -33,6 +33,12 @@ pub(crate) fn error(error: &anyhow::Error) {
     eprintln!("addernet: error: {}", one_line(error));
 }
 
+/// Reports what goes on otherwise than asked for, in one line on standard error.
+#[cfg(feature = "train")]
+pub(crate) fn warn(message: &str) {
+    eprintln!("addernet: warning: {message}");
+}
+
 /// An error with its causes, each named once, in one line.
 pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use addernet::data::{OpenOptions, default_resize};
 use addernet::graph::FeatureShape;
 use addernet::train::{
-    Recipe, Run, RunFolder, TrainError, TrainOptions, Trained, TrainingData, initial_model,
+    Recipe, Run, RunFolder, TrainDevice, TrainError, TrainOptions, Trained, TrainingData,
+    initial_model,
 };
 use addernet::{
     Accuracy, AnyModel, Architecture, Dataset, DatasetKind, Engine, Images, ImportOptions, Model,
@@ -33,6 +34,8 @@ Examples:
   Your own recipe, with a setting replaced:
     addernet train --show cifar10 > mine.toml
     addernet train mine.toml --set weight-decay=1e-4 --data-dir data --out mine
+  On a GPU (in a program built with the feature gpu):
+    addernet train cifar10 --device gpu --data-dir data --out run
   Quantization-aware: a trained network learns on with 2-bit codes in place:
     addernet train --qat --bits 2 --from resnet20.pth --dataset cifar10 --data-dir data --out qat2";
 
@@ -41,7 +44,7 @@ Examples:
 /// RECIPE is one of the built-in ones (see --list) or a TOML file; --show prints one with all its fields. Each field can be
 /// replaced by --set, the usual ones by flags of their own. OUT holds the run: its checkpoint, metrics.csv and
 /// metrics.json, curves.svg, and model.safetensors, which eval, quantize and the other verbs take. A run that was stopped,
-/// by whatever, goes on with --resume; with --threads 1 to the same network, bit for bit. The test split is measured after
+/// by whatever, goes on with --resume; on the CPU with --threads 1 to the same network, bit for bit. The test split is measured after
 /// each epoch and chooses nothing.
 ///
 /// With --qat, the float network of --from is quantized as by `quantize --method auto`, and goes on learning from itself
@@ -129,6 +132,11 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     checkpoint_every: u64,
 
+    /// Where the steps of training in floating point run: cpu or gpu. Where there is no GPU, a warning says so and the CPU
+    /// takes its place
+    #[arg(long, value_name = "DEVICE", value_parser = args::device(), default_value = "cpu")]
+    device: TrainDevice,
+
     /// Number of threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = args::threads())]
     threads: Option<usize>,
@@ -160,6 +168,8 @@ struct Report<'a> {
     seconds: f64,
     threads: usize,
     kernel: &'static str,
+    /// `cpu`, or the GPU's name and interface.
+    device: String,
 }
 
 pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
@@ -181,11 +191,17 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         evaluate_every: args.evaluate_every,
         checkpoint_every: Duration::from_secs(args.checkpoint_every),
         kernel: runtime.kernel,
+        device: open_device(args.device)?,
     };
     let mut run = match &args.resume {
         Some(folder) => Run::resume(RunFolder::open(folder)?, options)?,
         None => args.begin(options)?,
     };
+    if run.recipe().qat.is_some() && options.device != TrainDevice::Cpu {
+        output::warn(
+            "quantization-aware training runs on the CPU; --device is for training in floating point",
+        );
+    }
     let data_dir = args.data_dir.clone().or(run.data_dir().map(Path::to_owned));
     let trained = train(&mut run, data_dir.as_deref())?;
     let integer = match &trained {
@@ -211,11 +227,24 @@ pub(crate) fn run(args: &TrainArgs) -> anyhow::Result<()> {
         seconds: start.elapsed().as_secs_f64(),
         threads: runtime.threads,
         kernel: runtime.kernel.name(),
+        device: options.device.description()?,
     };
     if args.json {
         output::json(&report)
     } else {
         output::text(&report.to_string())
+    }
+}
+
+/// The device that is asked for, or the CPU where there is no GPU.
+pub(super) fn open_device(asked: TrainDevice) -> anyhow::Result<TrainDevice> {
+    match asked.open() {
+        Ok(_) => Ok(asked),
+        Err(error @ TrainError::GpuUnavailable { .. }) => {
+            output::warn(&format!("{error}; going on with the CPU"));
+            Ok(TrainDevice::Cpu)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -432,6 +461,9 @@ impl std::fmt::Display for Report<'_> {
             "time      {:.1} s, {} kernel, {} thread(s)",
             self.seconds, self.kernel, self.threads
         )?;
+        if self.device != TrainDevice::Cpu.as_str() {
+            writeln!(f, "device    {}", self.device)?;
+        }
         let next = match self.recipe.qat {
             None => format!("quantize {} --bits 4", self.model),
             Some(_) => format!("eval {}", self.model),

@@ -131,3 +131,29 @@ fn a_quantized_model_is_measured_layer_by_layer() {
     let message = error(bench(&folder.model(), &[]));
     assert!(message.contains("quantize"), "{message}");
 }
+
+#[cfg(feature = "train")]
+#[test]
+fn a_training_step_is_measured_pass_by_pass() {
+    let bench = |flags: &[&'static str]| {
+        let start = ["bench", "train", "--arch", "lenet5-bn", "--batch", "4"];
+        addernet([&start[..], &["--min-time", "0.001"], flags].concat())
+    };
+    let report = json(bench(&["--json"]));
+    assert_eq!(report["device"], "cpu");
+    let positive = |value: &serde_json::Value| value.as_f64().unwrap() > 0.0;
+    assert!(positive(&report["step_seconds"]) && positive(&report["forward_seconds"]));
+    assert!(positive(&report["epoch_seconds"]) && positive(&report["fma_peak_per_second"]));
+    let layers = report["layers"].as_array().unwrap();
+    assert!(!layers.is_empty());
+    for layer in layers {
+        let passes = layer["passes"].as_array().unwrap();
+        assert_eq!(passes.len(), 3);
+        assert!(
+            passes.iter().all(|p| positive(&p["elements_per_second"])),
+            "{layer}"
+        );
+    }
+    let text = stdout(bench(&[]));
+    assert!(text.contains("s per epoch of CIFAR-10"), "{text}");
+}

@@ -192,3 +192,50 @@ fn the_demo_gives_the_same_result_for_the_same_seed() {
     assert!(a["float"]["top1"].as_f64().unwrap() > 0.7, "{a}");
     assert!(folder.path().join("a/report.html").is_file());
 }
+
+#[cfg(not(feature = "gpu"))]
+#[test]
+fn a_gpu_needs_a_program_that_was_built_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = error(train(&folder, "run", &["--device", "gpu"]));
+    assert!(message.contains("feature `gpu`"), "{message}");
+    assert!(!folder.path().join("run").exists());
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn without_a_gpu_the_cpu_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = train(
+        &folder,
+        "run",
+        &["--device", "gpu", "--epochs", "1", "--json"],
+    );
+    for variable in ["VK_ICD_FILENAMES", "VK_DRIVER_FILES"] {
+        command.env(variable, "/nowhere/none.json");
+    }
+    command
+        .env("LIBGL_DRIVERS_PATH", "/nowhere")
+        .env_remove("DISPLAY")
+        .env_remove("WAYLAND_DISPLAY");
+    let output = command.output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{message}");
+    assert!(message.contains("going on with the CPU"), "{message}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["device"], "cpu");
+    assert_eq!(report["epochs"], 1);
+}
+
+#[test]
+fn devices_have_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = usage_error(train(&folder, "run", &["--device", "abacus"]));
+    assert!(message.contains("abacus"), "{message}");
+    let report = json(train(
+        &folder,
+        "run",
+        &["--device", "cpu", "--epochs", "1", "--json"],
+    ));
+    assert_eq!(report["device"], "cpu");
+}
