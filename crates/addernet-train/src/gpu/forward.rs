@@ -3,7 +3,8 @@
 use cubecl::prelude::*;
 
 use super::tile::{
-    DEPTH, LEFT_QUADS, LEFT_STRIDE, NOWHERE, Quad, ROWS, Sizes, UNIT_ROWS, copy, gather, row_tile,
+    DEPTH, LEFT_QUADS, LEFT_STRIDE, Quad, ROWS, Sizes, UNIT_ROWS, copy, gather, place_windows,
+    row_tile,
 };
 
 /// `y[p,o] = −Σ_{u,v,c} |x[pixel(p,u,v), c] − w[u,v,c,o]|`: rows are output positions p = (n,i,j), columns output channels,
@@ -19,8 +20,6 @@ pub(super) fn forward(x: &[f32], w: &[f32], y: &mut [f32], sizes: Sizes, #[compt
     let first_row = row_tile() * ROWS;
     let first_column = CUBE_POS_Z * columns;
 
-    // Where each row's window begins: the image's first pixel, and the window's upper left corner in it. A corner in the
-    // padding is negative, that is, far above the map's size.
     let mut image = Shared::<[u32]>::new_slice(comptime!(ROWS as usize));
     let mut top = Shared::<[u32]>::new_slice(comptime!(ROWS as usize));
     let mut left_edge = Shared::<[u32]>::new_slice(comptime!(ROWS as usize));
@@ -28,22 +27,14 @@ pub(super) fn forward(x: &[f32], w: &[f32], y: &mut [f32], sizes: Sizes, #[compt
     let mut left = Shared::<[Quad]>::new_slice(comptime!(LEFT_QUADS as usize));
     let mut right = Shared::<[Quad]>::new_slice(comptime!(units as usize));
 
-    let mut row = UNIT_POS;
-    while row < ROWS {
-        let position = first_row + row;
-        let line = position / sizes.out_width;
-        let n = line / sizes.out_height;
-        image[row as usize] = n * sizes.in_height * sizes.in_width;
-        let i = line - n * sizes.out_height;
-        top[row as usize] = select(
-            position < positions,
-            i * sizes.stride_v - sizes.pad_v,
-            NOWHERE,
-        );
-        left_edge[row as usize] =
-            (position - line * sizes.out_width) * sizes.stride_h - sizes.pad_h;
-        row += units;
-    }
+    place_windows(
+        &mut image,
+        &mut top,
+        &mut left_edge,
+        first_row,
+        &sizes,
+        units,
+    );
 
     let unit_column = UNIT_POS % quads;
     let unit_row = UNIT_POS / quads;

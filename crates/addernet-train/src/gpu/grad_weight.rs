@@ -11,7 +11,8 @@
 use cubecl::prelude::*;
 
 use super::tile::{
-    DEPTH, LEFT_QUADS, LEFT_STRIDE, NOWHERE, Quad, ROWS, Sizes, UNIT_ROWS, copy, row_tile,
+    DEPTH, LEFT_QUADS, LEFT_STRIDE, NOWHERE, Quad, ROWS, Sizes, UNIT_ROWS, copy, place_windows,
+    row_tile,
 };
 
 /// Positions whose place in the maps is looked up at a time; a workgroup takes a whole number of such chunks.
@@ -84,22 +85,7 @@ pub(super) fn grad_weight_parts(
 
     for chunk in 0..chunks_per_part {
         let first = (part * chunks_per_part + chunk) * CHUNK;
-        let mut row = UNIT_POS;
-        while row < CHUNK {
-            let position = first + row;
-            let line = position / sizes.out_width;
-            let n = line / sizes.out_height;
-            image[row as usize] = n * sizes.in_height * sizes.in_width;
-            let i = line - n * sizes.out_height;
-            top[row as usize] = select(
-                position < positions,
-                i * sizes.stride_v - sizes.pad_v,
-                NOWHERE,
-            );
-            left_edge[row as usize] =
-                (position - line * sizes.out_width) * sizes.stride_h - sizes.pad_h;
-            row += units;
-        }
+        place_windows(&mut image, &mut top, &mut left_edge, first, &sizes, units);
         sync_cube();
         let mut from = 0u32;
         while from < CHUNK {

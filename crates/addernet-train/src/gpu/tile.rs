@@ -48,6 +48,37 @@ pub(super) struct Sizes {
     pub(super) pad_h: u32,
 }
 
+/// Where the windows of output positions `first..first + ROWS` begin: the image's first pixel, and the window's upper left
+/// corner in it. A corner in the padding is negative, that is, far above the map's size; behind the last position it is
+/// [`NOWHERE`].
+#[cube]
+pub(super) fn place_windows(
+    image: &mut Shared<[u32]>,
+    top: &mut Shared<[u32]>,
+    left_edge: &mut Shared<[u32]>,
+    first: u32,
+    sizes: &Sizes,
+    #[comptime] units: u32,
+) {
+    let positions = sizes.batch * sizes.out_height * sizes.out_width;
+    let mut row = UNIT_POS;
+    while row < ROWS {
+        let position = first + row;
+        let line = position / sizes.out_width;
+        let n = line / sizes.out_height;
+        image[row as usize] = n * sizes.in_height * sizes.in_width;
+        let i = line - n * sizes.out_height;
+        top[row as usize] = select(
+            position < positions,
+            i * sizes.stride_v - sizes.pad_v,
+            NOWHERE,
+        );
+        left_edge[row as usize] =
+            (position - line * sizes.out_width) * sizes.stride_h - sizes.pad_h;
+        row += units;
+    }
+}
+
 /// Fills the left tile with channels `from..from + DEPTH` of the pixels that the rows look at.
 ///
 /// `pixels` has for each row the pixel's place in `maps` plus 1, or 0 where there is none, which gives 0; so do channels

@@ -61,12 +61,12 @@ impl Variants {
     ) -> Result<Vec<f64>, KernelError> {
         match self {
             Self::F32(kernels) => {
-                let kernels: Vec<&dyn AdderKernelF32> = kernels.iter().map(|&k| k as _).collect();
-                bench::forward_throughputs(&kernels, geometry, time)
+                let kernels: &[&dyn AdderKernelF32] = kernels;
+                bench::forward_throughputs(kernels, geometry, time)
             }
             Self::U8(kernels) => {
-                let kernels: Vec<&dyn AdderKernelU8> = kernels.iter().map(|&k| k as _).collect();
-                bench::forward_throughputs_u8(&kernels, geometry, time)
+                let kernels: &[&dyn AdderKernelU8] = kernels;
+                bench::forward_throughputs_u8(kernels, geometry, time)
             }
         }
     }
