@@ -8,7 +8,8 @@
 //! `run BATCH SECONDS` (images per second), `peak SECONDS` (terms |x − w| per second of the u8 operator on
 //! registers alone), `layer HEIGHT WIDTH CHANNELS KERNELS SIZE STRIDE SECONDS` (terms per second of one
 //! adder layer with "same" padding, from padded codes to the next layer's codes), `layers SECONDS` (each
-//! step of the network).
+//! step of the network), `digest BATCH` (a number that depends on every bit of the logits of made-up images,
+//! the same wherever the engine runs).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,6 +40,8 @@ fn main() -> Result<()> {
     let engine = engine.ok_or("give a quantized model file, or --random resnet20")?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        // So that a single thread needs no other one, which WebAssembly does not have.
+        .use_current_thread()
         .build()?;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -84,6 +87,11 @@ fn answer(engine: &Engine, words: &[&str]) -> Result<Value> {
                 seconds.parse()?,
             )?;
             Ok(json!({"elements_per_second": rate}))
+        }
+        ["digest", batch] => {
+            let batch: usize = batch.parse()?;
+            let pixels = pixels(batch * engine.program().graph().input_shape().values());
+            Ok(json!({"digest": digest(engine.run(&pixels[..])?.values())}))
         }
         ["layers", seconds] => layers(engine, seconds.parse()?),
         _ => Err(format!("unknown request `{}`", words.join(" ")).into()),
@@ -174,6 +182,15 @@ fn layer(
         kernel.forward_codes(&geometry, &x, &packed, &folded, to)
     })?;
     Ok(calls * geometry.elements() as f64)
+}
+
+/// FNV-1a over the bytes of numbers.
+fn digest(values: &[i32]) -> String {
+    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+    let digest = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{digest:016x}")
 }
 
 /// Pixels of all values.

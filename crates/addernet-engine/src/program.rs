@@ -154,6 +154,8 @@ pub(crate) struct AdderGroup {
     pub(crate) window: Window,
     /// Units on the input's grid, OIHW.
     pub(crate) weights: Vec<u8>,
+    /// The largest of the input's codes.
+    pub(crate) largest: u8,
 }
 
 /// What becomes of a layer's i32 sums.

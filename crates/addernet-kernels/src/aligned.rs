@@ -25,6 +25,8 @@ unsafe impl Plain for i8 {}
 // SAFETY: every pattern of bits is a value.
 unsafe impl Plain for i16 {}
 // SAFETY: every pattern of bits is a value.
+unsafe impl Plain for u16 {}
+// SAFETY: every pattern of bits is a value.
 unsafe impl Plain for i32 {}
 
 /// A growable buffer whose first element is aligned to 64 bytes, so that vector loads never

@@ -117,6 +117,8 @@ impl<'m> Lowering<'m> {
                 },
                 channels,
                 weights,
+                // What `code_range` found to fit.
+                largest: (high - low) as u8,
             })
             .collect();
         let chain = self.chain(id, true)?;

@@ -455,7 +455,7 @@ fn prepare_adder(
         groups.push(PreparedGroup {
             geometry,
             start: layout.start(group.window.padding),
-            weights: kernel.pack(geometry.weight_shape(), &weights)?,
+            weights: kernel.pack_small(geometry.weight_shape(), &weights, group.largest)?,
         });
     }
     let scales = adder.finish.scales();

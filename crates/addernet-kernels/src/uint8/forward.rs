@@ -9,6 +9,7 @@ use super::{
     rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
     tile::{Output, Unit},
+    triples::Planes,
 };
 use crate::{
     ConvGeometry, KernelError,
@@ -32,11 +33,17 @@ struct Scratch {
     rows: AlignedVec<u8>,
     tops: Vec<usize>,
     sums: BoxSums,
+    planes: Planes,
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { rows: AlignedVec::new(), tops: Vec::new(), sums: BoxSums::new() })
+        RefCell::new(Scratch {
+            rows: AlignedVec::new(),
+            tops: Vec::new(),
+            sums: BoxSums::new(),
+            planes: Planes::new(),
+        })
     };
 }
 
@@ -400,6 +407,7 @@ impl<'a> Layer<'a> {
                  rows: padded,
                  tops,
                  sums,
+                 planes,
              }| {
                 tops.clear();
                 let x = if self.copied {
@@ -414,7 +422,7 @@ impl<'a> Layer<'a> {
                     &self.windows,
                     x,
                     tops,
-                    sums,
+                    (sums, planes),
                     output,
                 ));
             },

@@ -9,6 +9,7 @@ pub(crate) mod rescale;
 pub(crate) mod simd;
 pub(crate) mod spin;
 mod tile;
+pub(crate) mod triples;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::{ConvGeometry, KernelError};
 use pack::Layout;
 use rescale::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
+use triples::TripleWeights;
 
 /// Receives rows of sums as they are finished: the first row's number, and the sums
 /// `[rows][out_width][out_channels]`.
@@ -51,6 +53,20 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
     /// [`KernelError::AccumulatorOverflow`] when an output has so many terms that a sum of
     /// differences of 255 would not fit an i32.
     fn pack(&self, shape: [usize; 4], weights: &[u8]) -> Result<PackedWeightsU8, KernelError>;
+
+    /// As [`pack`](Self::pack), for a layer whose activations' codes, padding included, are at most `largest`. Where
+    /// they and the weights are of 2 bits and kernels three columns wide, sums may be looked up, three terms at a time.
+    ///
+    /// With larger activations the sums are unspecified, though nothing else happens.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    fn pack_small(
+        &self,
+        shape: [usize; 4],
+        weights: &[u8],
+        largest: u8,
+    ) -> Result<PackedWeightsU8, KernelError>;
 
     /// Computes `y[n,i,j,o] = Σ |x − w|` exactly, which is at least 0; `x` and `y` are NHWC, and
     /// padded taps have `x = pad`.
@@ -215,6 +231,19 @@ impl<S: SimdU8> AdderKernelU8 for S {
 
     fn pack(&self, shape: [usize; 4], weights: &[u8]) -> Result<PackedWeightsU8, KernelError> {
         PackedWeightsU8::new(S::NAME, Layout::of::<S>(), shape, weights)
+    }
+
+    fn pack_small(
+        &self,
+        shape: [usize; 4],
+        weights: &[u8],
+        largest: u8,
+    ) -> Result<PackedWeightsU8, KernelError> {
+        let largest = weights.iter().copied().fold(largest, u8::max);
+        if self.looks_up() && TripleWeights::fit(shape, largest) {
+            return PackedWeightsU8::in_triples(S::NAME, Layout::of::<S>(), shape, weights);
+        }
+        self.pack(shape, weights)
     }
 
     fn forward(

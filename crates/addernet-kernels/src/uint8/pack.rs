@@ -1,6 +1,6 @@
 //! Weights in the order in which the tile kernel reads them.
 
-use super::simd::SimdU8;
+use super::{simd::SimdU8, triples::TripleWeights};
 use crate::{
     KernelError,
     aligned::AlignedVec,
@@ -42,6 +42,8 @@ pub struct PackedWeightsU8 {
     data: AlignedVec<u8>,
     /// `−Σw` of each output channel, missing ones included; empty if the layout does not need it.
     bias: AlignedVec<i32>,
+    /// The weights in another order, instead of `data`, if sums are looked up.
+    triples: Option<TripleWeights>,
 }
 
 impl PackedWeightsU8 {
@@ -64,6 +66,7 @@ impl PackedWeightsU8 {
             shape,
             data: AlignedVec::zeros(len),
             bias: AlignedVec::zeros(blocks * lanes),
+            triples: None,
         };
         let vector = lanes * group;
         let data = packed.data.as_mut_slice();
@@ -81,6 +84,33 @@ impl PackedWeightsU8 {
             }
         }
         Ok(packed)
+    }
+
+    /// Packs weights that [`TripleWeights::fit`] for looking up sums of three.
+    pub(crate) fn in_triples(
+        packed_by: &'static str,
+        layout: Layout,
+        shape: [usize; 4],
+        weights: &[u8],
+    ) -> Result<Self, KernelError> {
+        check_weights(shape, weights.len())?;
+        let channels = shape[1].next_multiple_of(layout.group);
+        let blocks = shape[0].div_ceil(layout.lanes);
+        let area = shape[2] * shape[3];
+        checked_len("packed weights", &[blocks, layout.lanes, area, channels])?;
+        Ok(Self {
+            packed_by,
+            layout,
+            shape,
+            data: AlignedVec::new(),
+            bias: AlignedVec::zeros(blocks * layout.lanes),
+            triples: Some(TripleWeights::new(shape, weights, channels)),
+        })
+    }
+
+    /// The weights in threes, if sums are looked up.
+    pub(crate) fn triples(&self) -> Option<&TripleWeights> {
+        self.triples.as_ref()
     }
 
     /// OIHW shape of the layer.

@@ -8,6 +8,7 @@
 use super::{
     box_sum,
     rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
+    triples::{Space, Tile},
 };
 use std::hint::black_box;
 
@@ -80,6 +81,10 @@ impl Constants {
 
 /// A window of pixels as the ordinary convolution reads it.
 #[derive(Clone, Copy)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only AVX2 multiplies windows in pairs")
+)]
 pub(crate) struct DotWindow {
     /// Rows.
     pub(crate) height: usize,
@@ -242,6 +247,37 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     ) -> [[i32; 16]; 2] {
         [[0; 16]; 2]
     }
+
+    /// Whether [`SimdU8::look_up`] is there, on sums of 16 lanes.
+    #[inline(always)]
+    fn looks_up(self) -> bool {
+        false
+    }
+
+    /// Puts 16 pixels' 16 codes in order of channels: 16 rows of 16 pixels, `pitch` apart. Pixel p's codes are at
+    /// `from(p)`. Only where [`SimdU8::looks_up`].
+    ///
+    /// # Safety
+    /// Each `from(p)` must be valid for reads of 16 bytes, `to` for writes of the rows.
+    #[inline(always)]
+    unsafe fn transpose(self, _from: impl Fn(usize) -> *const u8, _to: *mut u8, _pitch: usize) {}
+
+    /// Joins three neighbouring codes, each below 4: 16·x₁ + 4·x₂ + x₃ of those at `from`, `stride` further and so on,
+    /// 16 in all. Only where [`SimdU8::looks_up`].
+    ///
+    /// # Safety
+    /// `from` must be valid for reads of 16 strides and 16 bytes, `to` for writes of 16.
+    #[inline(always)]
+    unsafe fn join(self, _from: *const u8, _stride: usize, _to: *mut u8) {}
+
+    /// The sums of `vectors` times 64 pixels by 16 kernels, all of them without the weights' part of the max
+    /// identity; only where [`SimdU8::looks_up`].
+    ///
+    /// # Safety
+    /// From each of the tile's offsets on there must be a byte for each pixel to read, and 16 tables for each
+    /// offset, which must be those of [`TABLES`](super::triples::TABLES).
+    #[inline(always)]
+    unsafe fn look_up(self, _tile: Tile<'_>, _vectors: usize, _space: &mut Space<Self::Sums>) {}
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
     /// register behind empty inline assembly costs nothing; the default costs a load.

@@ -12,16 +12,29 @@ struct Problem {
     pad: u8,
     /// Output rows per unit of work.
     unit_rows: usize,
+    /// The largest code, of which pairs may be looked up.
+    largest: u8,
     seed: u64,
 }
 
 impl Problem {
     fn x(&self) -> Vec<u8> {
-        codes(self.seed, self.geometry.in_len())
+        self.codes(self.seed, self.geometry.in_len())
     }
 
     fn w(&self) -> Vec<u8> {
-        codes(!self.seed, self.geometry.weight_len())
+        self.codes(!self.seed, self.geometry.weight_len())
+    }
+
+    fn codes(&self, seed: u64, len: usize) -> Vec<u8> {
+        let codes = codes(seed, len).into_iter();
+        let codes = codes.map(|code| u16::from(code) * (u16::from(self.largest) + 1) >> 8);
+        codes.map(|code| code as u8).collect()
+    }
+
+    fn pack(&self, kernel: &dyn AdderKernelU8) -> crate::PackedWeightsU8 {
+        let shape = self.geometry.weight_shape();
+        kernel.pack_small(shape, &self.w(), self.largest).unwrap()
     }
 
     fn reference(&self) -> Vec<i32> {
@@ -32,9 +45,7 @@ impl Problem {
 
     /// The public call.
     fn forward(&self, kernel: &dyn AdderKernelU8) -> Vec<i32> {
-        let packed = kernel
-            .pack(self.geometry.weight_shape(), &self.w())
-            .unwrap();
+        let packed = self.pack(kernel);
         let mut y = vec![-1; self.geometry.out_len()];
         kernel
             .forward(&self.geometry, &self.x(), self.pad, &packed, &mut y)
@@ -44,9 +55,7 @@ impl Problem {
 
     /// The same with a given division into units, which small problems would not have on their own.
     fn forward_in_units(&self, kernel: &dyn AdderKernelU8) -> Vec<i32> {
-        let packed = kernel
-            .pack(self.geometry.weight_shape(), &self.w())
-            .unwrap();
+        let packed = self.pack(kernel);
         let mut y = vec![-1; self.geometry.out_len()];
         kernel.forward_in_units(
             &self.geometry,
@@ -106,15 +115,17 @@ fn problems() -> impl Strategy<Value = Problem> {
         [0_usize..4, 0..4],
         prop_oneof![Just(0), any::<u8>()],
         1_usize..6,
+        prop_oneof![3 => Just(255_u8), 2 => Just(3), 2 => Just(7), 1 => 0_u8..10],
         any::<u64>(),
     )
         .prop_filter_map("too large or impossible", |problem| {
-            let ((n, h, w, c), o, kernel, stride, padding, pad, unit_rows, seed) = problem;
+            let ((n, h, w, c), o, kernel, stride, padding, pad, unit_rows, largest, seed) = problem;
             let geometry = ConvGeometry::new([n, h, w, c], o, kernel, stride, padding).ok()?;
             (geometry.elements() < 1_500_000).then_some(Problem {
                 geometry,
-                pad,
+                pad: pad.min(largest),
                 unit_rows,
+                largest,
                 seed,
             })
         })
@@ -149,18 +160,25 @@ proptest! {
 fn check(input: [usize; 4], out_channels: usize, kernel: usize, stride: usize, padding: usize) {
     let geometry =
         ConvGeometry::new(input, out_channels, [kernel; 2], [stride; 2], [padding; 2]).unwrap();
-    let problem = Problem {
-        geometry,
-        pad: 3,
-        unit_rows: 1,
-        seed: 7,
-    };
-    let expected = problem.reference();
-    for pool in &*POOLS {
-        let threads = pool.threads();
-        for kernel in available_u8() {
-            let y = pool.install(|| problem.forward(*kernel));
-            assert!(y == expected, "{} with {threads} threads", kernel.name());
+    for largest in [255, 7, 3] {
+        let problem = Problem {
+            geometry,
+            pad: 3,
+            unit_rows: 1,
+            largest,
+            seed: 7,
+        };
+        let expected = problem.reference();
+        for pool in &*POOLS {
+            let threads = pool.threads();
+            for kernel in available_u8() {
+                let y = pool.install(|| problem.forward(*kernel));
+                let name = kernel.name();
+                assert!(
+                    y == expected,
+                    "{name} with {threads} threads, codes to {largest}"
+                );
+            }
         }
     }
 }
@@ -183,6 +201,7 @@ fn padded_maps_need_no_padding() {
         geometry: ConvGeometry::new([2, 16, 16, 32], 32, [3, 3], [1, 1], [1, 1]).unwrap(),
         pad: 77,
         unit_rows: 3,
+        largest: 255,
         seed: 21,
     };
     let padded = ConvGeometry::new([2, 18, 18, 32], 32, [3, 3], [1, 1], [0, 0]).unwrap();
@@ -359,6 +378,23 @@ fn filled_up_channels_that_overflow_are_an_error() {
     }
 }
 
+/// A stride that never takes place may be any number, where sums are looked up, too.
+#[test]
+fn single_windows_have_any_stride() {
+    let geometry = ConvGeometry::new([1, 3, 3, 8], 2, [3, 3], [usize::MAX; 2], [0, 0]).unwrap();
+    let problem = Problem {
+        geometry,
+        pad: 0,
+        unit_rows: 1,
+        largest: 3,
+        seed: 11,
+    };
+    let expected = problem.reference();
+    for kernel in available_u8() {
+        assert_eq!(problem.forward(*kernel), expected, "{}", kernel.name());
+    }
+}
+
 #[test]
 fn kernels_are_shared_between_threads_and_nested_pools() {
     let geometry = ConvGeometry::new([1, 6, 6, 4], 3, [3, 3], [1, 1], [1, 1]).unwrap();
@@ -366,6 +402,7 @@ fn kernels_are_shared_between_threads_and_nested_pools() {
         geometry,
         pad: 9,
         unit_rows: 1,
+        largest: 255,
         seed: 5,
     };
     let expected = problem.reference();

@@ -11,6 +11,7 @@ use super::{
     pack::{Layout, PackedWeightsU8},
     rescale::{ChannelScales, CodeRows, MapCodes, Residual},
     simd::{Constants, MAX_LANES, SimdU8, Task, unrolled},
+    triples::Planes,
 };
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
@@ -190,6 +191,7 @@ pub(crate) struct Unit<'a, 'c> {
     x: &'a [u8],
     rows: &'a [usize],
     sums: &'a mut BoxSums,
+    planes: &'a mut Planes,
     output: Output<'a, 'c>,
 }
 
@@ -203,7 +205,7 @@ impl<'a, 'c> Unit<'a, 'c> {
         windows: &'a Windows,
         x: &'a [u8],
         rows: &'a [usize],
-        sums: &'a mut BoxSums,
+        (sums, planes): (&'a mut BoxSums, &'a mut Planes),
         output: Output<'a, 'c>,
     ) -> Self {
         let [_, _, height, width] = weights.shape();
@@ -220,8 +222,26 @@ impl<'a, 'c> Unit<'a, 'c> {
             x,
             rows,
             sums,
+            planes,
             output,
         }
+    }
+
+    pub(super) fn windows(&self) -> &'a Windows {
+        self.windows
+    }
+
+    /// The input rows at whose beginning the rows of windows start.
+    pub(super) fn tops(&self) -> &'a [usize] {
+        self.rows
+    }
+
+    pub(super) fn input(&self) -> &'a [u8] {
+        self.x
+    }
+
+    pub(super) fn planes(&mut self) -> &mut Planes {
+        self.planes
     }
 }
 
@@ -238,6 +258,10 @@ impl Task for Unit<'_, '_> {
             out_channels,
             S::LANES,
         );
+        let weights = self.weights;
+        if let Some(triples) = weights.triples() {
+            return self.look_up(simd, triples);
+        }
         // A row of a kernel has as many codes as a row of its window.
         let row_codes = self.weights.row_vectors() * S::GROUP;
         assert_eq!(row_codes, self.windows.size[1] * self.windows.channels);
@@ -354,20 +378,13 @@ impl Unit<'_, '_> {
             x[p] = x[0].wrapping_add(p * self.windows.step());
             at.x_sums[p] = sums.wrapping_add(p * stride);
         }
-        let channels = self.weights.shape()[0];
-        let to = self.output.offset(first, self.windows.per_row, channels);
-        let step = self.output.step(channels);
         let rows = self.window_rows();
         // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there, and
         // `run` that rows of windows and of blocks are equally long and that blocks have this kernel's
         // lanes.
         unsafe {
             let sums = accumulate::<S, P, B>(simd, x, at, rows);
-            let position = |p| Position {
-                row,
-                column: column + p,
-            };
-            self.store(simd, block, |p| to + p * step, position, &sums);
+            self.store_in_row(simd, block, first, &sums);
         }
     }
 
@@ -447,6 +464,30 @@ impl Unit<'_, '_> {
                 column += P;
             }
         }
+    }
+
+    /// Writes what becomes of the sums of `P` pixels of one row, from `first` on.
+    ///
+    /// # Safety
+    /// They must be pixels of the output.
+    #[inline(always)]
+    pub(super) unsafe fn store_in_row<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        first: Position,
+        sums: &[[S::Sums; B]; P],
+    ) {
+        let channels = self.weights.shape()[0];
+        let to = self.output.offset(first, self.windows.per_row, channels);
+        let step = self.output.step(channels);
+        let Position { row, column } = first;
+        let position = |p| Position {
+            row,
+            column: column + p,
+        };
+        // SAFETY: the caller promises the pixels; blocks have this kernel's lanes.
+        unsafe { self.store(simd, block, |p| to + p * step, position, sums) }
     }
 
     /// `P` pixels from `position` on, which moves on to the next one.

@@ -6,10 +6,12 @@
     reason = "counted loops over a constant number of registers are what the compiler unrolls"
 )]
 
+use super::vbmi::{self, Vbmi};
 use crate::uint8::{
     box_sum,
     rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
     simd::{Constants, SimdU8, Task, unrolled},
+    triples::{Space, Tile},
 };
 use std::arch::{asm, x86_64::*};
 
@@ -86,11 +88,16 @@ impl SimdU8 for Avx512U8 {
 
 /// Exists only if the CPU has AVX-512F, AVX-512BW and AVX-512 VNNI.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512Vnni(());
+pub(crate) struct Avx512Vnni {
+    /// Exists only if the CPU has AVX-512 VBMI, as all but the first with VNNI have.
+    vbmi: Option<Vbmi>,
+}
 
 impl Avx512Vnni {
     pub(crate) fn detect() -> Option<Self> {
-        (Avx512U8::detect().is_some() && is_x86_feature_detected!("avx512vnni")).then_some(Self(()))
+        (Avx512U8::detect().is_some() && is_x86_feature_detected!("avx512vnni")).then(|| Self {
+            vbmi: Vbmi::detect(),
+        })
     }
 }
 
@@ -251,6 +258,31 @@ impl SimdU8 for Avx512Vnni {
                     store_codes::<B>(P - p, |i| to(p + i), codes);
                 });
             }
+        }
+    }
+
+    #[inline(always)]
+    fn looks_up(self) -> bool {
+        self.vbmi.is_some()
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: impl Fn(usize) -> *const u8, to: *mut u8, pitch: usize) {
+        // SAFETY: the token proves AVX-512F and with it AVX2; the caller promises codes and rows.
+        unsafe { vbmi::transpose(from, to, pitch) }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, from: *const u8, stride: usize, to: *mut u8) {
+        // SAFETY: the token proves AVX-512F and with it AVX2; the caller promises the codes and the block.
+        unsafe { vbmi::join(from, stride, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(self, tile: Tile<'_>, vectors: usize, space: &mut Space<__m512i>) {
+        if let Some(vbmi) = self.vbmi {
+            // SAFETY: the caller promises the same.
+            unsafe { vbmi.look_up(tile, vectors, space) }
         }
     }
 

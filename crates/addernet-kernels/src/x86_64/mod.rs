@@ -5,6 +5,7 @@ mod avx2_rescale;
 mod avx2_u8;
 mod avx512;
 mod avx512_u8;
+mod vbmi;
 
 pub(crate) use avx2::Avx2;
 pub(crate) use avx2_u8::{Avx2U8, Avx2Vnni};

@@ -232,7 +232,10 @@ impl<'m> Student<'m> {
                 .map(|&code| ((code - format.min()) * i32::from(format.multiplier)) as u8)
                 .collect();
             state.units = units.iter().map(|&u| f32::from(u)).collect();
-            let packed = kernel.pack(state.attributes.weight_shape(), &units);
+            let activation = state.activation_format;
+            let [low, high] = [activation.min(), activation.max()].map(|q| activation.units(q));
+            let largest = (high - low) as u8;
+            let packed = kernel.pack_small(state.attributes.weight_shape(), &units, largest);
             state.packed = Some(packed.map_err(|e| QuantError::layer(node.name(), e.to_string()))?);
         }
         Ok(())
