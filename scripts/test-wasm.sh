@@ -3,6 +3,9 @@
 #
 #   scripts/test-wasm.sh            run them; says what is missing and exits 0 if the tools are not there
 #   scripts/test-wasm.sh --install  first get what is missing but Node.js (Debian; about 140 MB)
+#   scripts/test-wasm.sh --engine FILE   run a quantized model instead, as WebAssembly and natively, one thread each:
+#                                   the digest of 16 images' logits, which has to be the same, images per second, and
+#                                   terms per second that the operator reaches on registers
 #
 # Two things are needed: Node.js 20 or later, and Rust's standard library for wasm32-wasip1. The last comes from rustup if
 # `rustup target add wasm32-wasip1` was run. Otherwise --install unpacks Debian's rustc-web with its library's source and
@@ -19,10 +22,13 @@ has_rustup_target() {
     [ -e "$(rustc --print sysroot)/lib/rustlib/$triple/lib" ]
 }
 
-if [ "${1:-}" = --install ]; then
+model=
+if [ "${1:-}" = --engine ] && [ $# = 2 ]; then
+    model=$(realpath "$2")
+elif [ "${1:-}" = --install ]; then
     has_rustup_target || [ -x "$tools/rustc" ] || unpack_debian_rust "$tools" rust-web-src:all wasi-libc:all
 elif [ $# -gt 0 ]; then
-    echo "usage: scripts/test-wasm.sh [--install]" >&2
+    echo "usage: scripts/test-wasm.sh [--install | --engine FILE]" >&2
     exit 2
 fi
 
@@ -49,8 +55,21 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 0
 fi
 
+if [ -n "$model" ]; then
+    requests='digest 16\nrun 16 2\npeak 1\n'
+    example=(--release -q -p addernet-engine --example throughput)
+    echo "natively:"
+    # shellcheck disable=SC2059
+    printf "$requests" | env -u RUSTC -u RUSTC_BOOTSTRAP cargo run "${example[@]}" -- "$model"
+fi
 export CARGO_TARGET_DIR=${ADDERNET_WASM_TARGET_DIR:-$PWD/target/wasm}
 export CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS=$flags
 export CARGO_TARGET_WASM32_WASIP1_RUNNER="node --no-warnings $PWD/scripts/run-wasi.mjs"
+if [ -n "$model" ]; then
+    echo "as WebAssembly:"
+    # shellcheck disable=SC2059
+    printf "$requests" | cargo run "${build[@]}" --target "$triple" "${example[@]}" -- "$model"
+    exit
+fi
 # There are no threads.
 exec cargo test "${build[@]}" --target "$triple" --release -p addernet-kernels --lib -- --test-threads=1

@@ -28,7 +28,7 @@ impl Problem {
 
     fn codes(&self, seed: u64, len: usize) -> Vec<u8> {
         let codes = codes(seed, len).into_iter();
-        let codes = codes.map(|code| u16::from(code) * (u16::from(self.largest) + 1) >> 8);
+        let codes = codes.map(|code| (u16::from(code) * (u16::from(self.largest) + 1)) >> 8);
         codes.map(|code| code as u8).collect()
     }
 
