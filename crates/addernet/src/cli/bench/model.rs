@@ -201,8 +201,9 @@ fn layer_times(min_time: Duration, engine: &Engine) -> anyhow::Result<Vec<LayerT
     let pixels = pixels(engine.program().graph().input_shape().values());
     let mut layers = engine.layer_times(&pixels)?;
     let mut times = vec![Vec::new(); layers.len()];
-    let start = Instant::now();
-    while times[0].len() < ROUNDS as usize || start.elapsed() < min_time {
+    let (start, mut rounds) = (Instant::now(), 0);
+    while rounds < ROUNDS || start.elapsed() < min_time {
+        rounds += 1;
         for (times, layer) in times.iter_mut().zip(engine.layer_times(&pixels)?) {
             times.push(layer.time.as_secs_f64());
         }
