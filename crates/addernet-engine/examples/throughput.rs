@@ -6,8 +6,8 @@
 //!
 //! Each line on standard input is a request, answered by one line of JSON:
 //! `run BATCH SECONDS` (images per second), `peak SECONDS` (terms |x − w| per second of the u8 operator on
-//! registers alone), `layer HEIGHT WIDTH CHANNELS KERNELS SIZE STRIDE SECONDS` (terms per second of one
-//! adder layer with "same" padding, from padded codes to the next layer's codes), `layers SECONDS` (each
+//! registers alone), `layer HEIGHT WIDTH CHANNELS KERNELS SIZE STRIDE SECONDS [LARGEST]` (terms per second of one
+//! adder layer with "same" padding and codes up to 255 or LARGEST, from padded codes to the next layer's codes), `layers SECONDS` (each
 //! step of the network), `digest BATCH` (a number that depends on every bit of the logits of made-up images,
 //! the same wherever the engine runs).
 
@@ -76,7 +76,8 @@ fn answer(engine: &Engine, words: &[&str]) -> Result<Value> {
             size,
             stride,
             seconds,
-        ] => {
+            ref largest @ ..,
+        ] if largest.len() < 2 => {
             let sizes = [height, width, channels, kernels, size, stride];
             let [height, width, channels, kernels, size, stride] = parsed(sizes)?;
             let rate = layer(
@@ -85,6 +86,9 @@ fn answer(engine: &Engine, words: &[&str]) -> Result<Value> {
                 size,
                 stride,
                 seconds.parse()?,
+                largest
+                    .first()
+                    .map_or(Ok(u8::MAX), |largest| largest.parse())?,
             )?;
             Ok(json!({"elements_per_second": rate}))
         }
@@ -152,6 +156,7 @@ fn layer(
     size: usize,
     stride: usize,
     seconds: f64,
+    largest: u8,
 ) -> Result<f64> {
     let border = size - 1;
     let input = [
@@ -162,8 +167,11 @@ fn layer(
     ];
     let geometry = ConvGeometry::new(input, kernels, [size; 2], [stride; 2], [0, 0])?;
     let kernel = select_u8(None)?;
-    let (x, w) = bench::operands_u8(&geometry);
-    let packed = kernel.pack(geometry.weight_shape(), &w)?;
+    let (mut x, mut w) = bench::operands_u8(&geometry);
+    for code in x.iter_mut().chain(&mut w) {
+        *code = ((u16::from(*code) * (u16::from(largest) + 1)) >> 8) as u8;
+    }
+    let packed = kernel.pack_small(geometry.weight_shape(), &w, largest)?;
     let scales = ChannelScales::new((0..kernels).map(|_| (1, 0, 10)))?;
     let folded = kernel.fold(&packed, &scales)?;
     let row = geometry.out_width() * kernels;

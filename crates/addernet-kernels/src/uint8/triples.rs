@@ -250,9 +250,10 @@ impl Unit<'_, '_> {
         let [height, width] = windows.size;
         assert_eq!(width, WIDTH);
         assert_eq!(weights.triples, height * windows.channels);
-        let most = (PLANES / (windows.channels * windows.per_row))
-            .saturating_sub(height - 1)
-            .max(4);
+        // Room in the cache matters less than full vectors.
+        let full = (PIXELS * VECTORS / windows.per_row).max(4);
+        let rows = (PLANES / (windows.channels * windows.per_row)).saturating_sub(height - 1);
+        let most = rows.max(full);
         let mut done = 0;
         while done < self.tops().len() {
             let tops = &self.tops()[done..];
