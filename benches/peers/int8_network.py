@@ -59,6 +59,7 @@ def arguments():
   int8_network.py                          the five figures, about a minute after the build
   int8_network.py --layers --scaling       everything, about three minutes
   int8_network.py --model resnet20.safetensors    a quantized model of your own, which has to be a ResNet-20
+  int8_network.py --model 2bit.safetensors --layers --largest-code 3    the same at 2 bits
   int8_network.py --rounds 5 --seconds 0.1 a quick look, not to be quoted
 
 Prints one JSON object; progress goes to stderr. Run it on otherwise idle cores: load_average in the result says whether
@@ -71,6 +72,13 @@ they were, quartiles say how far the rounds differ.""",
         "--layers",
         action="store_true",
         help="also ResNet-18's four 3x3 layer shapes alone, batch 1, against ONNX Runtime's int8 convolution",
+    )
+    parser.add_argument(
+        "--largest-code",
+        metavar="N",
+        type=code,
+        default=255,
+        help="largest code of our layers with --layers: 255 (the default) is 8 bits, 3 is 2 bits",
     )
     parser.add_argument("--scaling", action="store_true", help="also our engine with 2 threads, which needs two idle cores")
     parser.add_argument(
@@ -90,6 +98,13 @@ def at_least(low):
         return value
 
     return number
+
+
+def code(text):
+    value = int(text)
+    if not 1 <= value <= 255:
+        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 255")
+    return value
 
 
 def seconds(text):
@@ -373,7 +388,7 @@ def measure_layers(worker, options):
                 fail(f"{PEERS['ort_int8']} does not run the {layer.name} convolution in int8: {reason}")
         _, best = fastest(calls, 1)
         chosen[layer.name] = best
-        request = ("layer", layer.size, layer.size, layer.channels, layer.kernels, 3, 1, options.seconds)
+        request = ("layer", layer.size, layer.size, layer.channels, layer.kernels, 3, 1, options.seconds, options.largest_code)
         turns["ours", layer.name] = functools.partial(worker.terms_per_second, *request)
         turns["ort_int8", layer.name] = functools.partial(rate, calls[best], layer.products(), options.seconds)
     rates = take_turns(turns, options.rounds, "layers")
