@@ -19,6 +19,7 @@ impl NeonU8 {
 impl SimdU8 for NeonU8 {
     type Codes = uint8x16x2_t;
     type Sums = uint32x4x2_t;
+    type Factors = ();
 
     const NAME: &'static str = "neon";
     const LANES: usize = 8;
@@ -48,7 +49,16 @@ impl SimdU8 for NeonU8 {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: uint32x4x2_t, x: uint8x16x2_t, w: uint8x16x2_t) -> uint32x4x2_t {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(
+        self,
+        sums: uint32x4x2_t,
+        x: uint8x16x2_t,
+        w: uint8x16x2_t,
+        (): (),
+    ) -> uint32x4x2_t {
         // SAFETY: the token proves NEON.
         unsafe {
             uint32x4x2_t(
@@ -94,6 +104,7 @@ impl NeonDot {
 impl SimdU8 for NeonDot {
     type Codes = uint8x16x2_t;
     type Sums = uint32x4x2_t;
+    type Factors = ();
 
     const NAME: &'static str = "neon-dotprod";
     const LANES: usize = 8;
@@ -123,7 +134,16 @@ impl SimdU8 for NeonDot {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: uint32x4x2_t, x: uint8x16x2_t, w: uint8x16x2_t) -> uint32x4x2_t {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(
+        self,
+        sums: uint32x4x2_t,
+        x: uint8x16x2_t,
+        w: uint8x16x2_t,
+        (): (),
+    ) -> uint32x4x2_t {
         // SAFETY: the token proves NEON and its dot products.
         unsafe {
             let ones = vdupq_n_u8(1);

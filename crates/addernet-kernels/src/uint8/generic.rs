@@ -12,6 +12,7 @@ pub(crate) struct Generic;
 impl SimdU8 for Generic {
     type Codes = [u8; LANES];
     type Sums = [i32; LANES];
+    type Factors = ();
 
     const NAME: &'static str = "generic";
     const LANES: usize = LANES;
@@ -39,7 +40,10 @@ impl SimdU8 for Generic {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes) -> Self::Sums {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes, (): ()) -> Self::Sums {
         std::array::from_fn(|lane| sums[lane] + i32::from(x[lane].abs_diff(w[lane])))
     }
 

@@ -110,6 +110,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     type Codes: Copy;
     /// `LANES` sums, modulo 2³².
     type Sums: Copy;
+    /// Constants that [`SimdU8::accumulate`] works with.
+    type Factors: Copy;
 
     /// The kernel's name.
     const NAME: &'static str;
@@ -159,9 +161,20 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         box_sum::pixel_sums(x, channels, sums);
     }
 
+    /// The constants of [`SimdU8::accumulate`], to be made once, right before a loop. What they are is hidden
+    /// from the compiler where it would otherwise have each instruction read them from memory, which takes as
+    /// many loads as there are additions.
+    fn factors(self) -> Self::Factors;
+
     /// Adds each lane's `|x − w|` (or `2·max(x, w)`) to its sum. The number of terms is bounded so
-    /// that the end of the sum fits an i32.
-    fn accumulate(self, sums: Self::Sums, x: Self::Codes, w: Self::Codes) -> Self::Sums;
+    /// that the end of the sum fits an i32. `factors` are [`SimdU8::factors`].
+    fn accumulate(
+        self,
+        sums: Self::Sums,
+        x: Self::Codes,
+        w: Self::Codes,
+        factors: Self::Factors,
+    ) -> Self::Sums;
 
     /// Adds what the weights contribute to the max identity.
     ///

@@ -33,11 +33,12 @@ impl<const CHAINS: usize> Task for Loop<CHAINS> {
             let x = simd.load(codes.as_ptr());
             (x, simd.load(codes.as_ptr()), simd.start(&x_sum))
         };
+        let factors = simd.factors();
         let mut chains = [zero; CHAINS];
         for _ in 0..self.rounds {
             for chain in &mut chains {
                 simd.forget(&mut x);
-                *chain = simd.accumulate(*chain, x, w);
+                *chain = simd.accumulate(*chain, x, w, factors);
             }
         }
         let mut lanes = [0; 16];

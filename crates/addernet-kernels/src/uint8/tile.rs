@@ -630,6 +630,7 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
         // SAFETY: the caller promises the operands.
         sums[p] = [unsafe { simd.start(at.x_sums[p]) }; B];
     }
+    let factors = simd.factors();
     for _ in 0..rows.rows {
         for group in 0..rows.vectors {
             // SAFETY: the group is inside the row, which the caller promises.
@@ -642,7 +643,7 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
                 // SAFETY: as above.
                 let codes = unsafe { simd.broadcast(x[p].add(group * S::GROUP)) };
                 for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], codes, weights[b]);
+                    sums[p][b] = simd.accumulate(sums[p][b], codes, weights[b], factors);
                 }
             }
         }
@@ -684,6 +685,7 @@ unsafe fn slide<
         // SAFETY: as above.
         sums[p] = [unsafe { simd.start(x_sums.wrapping_add(p * STRIDE)) }; B];
     }
+    let factors = simd.factors();
     for _ in 0..rows {
         for group in 0..groups {
             // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
@@ -707,13 +709,13 @@ unsafe fn slide<
                 }
                 let right = codes(p * STRIDE + 2);
                 for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b]);
+                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b], factors);
                 }
                 for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b]);
+                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b], factors);
                 }
                 for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b]);
+                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b], factors);
                 }
                 (left, middle) = if STRIDE == 1 {
                     (middle, right)

@@ -17,6 +17,7 @@ pub(crate) struct Pair(v128, v128);
 impl SimdU8 for Simd128U8 {
     type Codes = Pair;
     type Sums = Pair;
+    type Factors = ();
 
     const NAME: &'static str = "simd128";
     const LANES: usize = 8;
@@ -46,7 +47,10 @@ impl SimdU8 for Simd128U8 {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: Pair, x: Pair, w: Pair) -> Pair {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(self, sums: Pair, x: Pair, w: Pair, (): ()) -> Pair {
         let add = |sums, x, w| {
             let difference = u8x16_sub(u8x16_max(x, w), u8x16_min(x, w));
             let pairs = u16x8_extadd_pairwise_u8x16(difference);

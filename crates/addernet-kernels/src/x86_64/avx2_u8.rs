@@ -24,6 +24,7 @@ impl SimdU8 for Avx2U8 {
     type Codes = __m256i;
     /// 64-bit lanes.
     type Sums = __m256i;
+    type Factors = ();
 
     const NAME: &'static str = "avx2";
     const LANES: usize = 4;
@@ -53,7 +54,10 @@ impl SimdU8 for Avx2U8 {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i) -> __m256i {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i, (): ()) -> __m256i {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_add_epi64(sums, _mm256_sad_epu8(x, w)) }
     }
@@ -150,6 +154,8 @@ impl SimdU8 for Avx2Vnni {
     type Codes = __m256i;
     /// 32-bit lanes.
     type Sums = __m256i;
+    /// Twos.
+    type Factors = __m256i;
 
     const NAME: &'static str = "avx2-vnni";
     const LANES: usize = 8;
@@ -184,9 +190,15 @@ impl SimdU8 for Avx2Vnni {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i) -> __m256i {
+    fn factors(self) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { hide(_mm256_set1_epi8(2)) }
+    }
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m256i, x: __m256i, w: __m256i, twos: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2 and AVX-VNNI.
-        unsafe { _mm256_dpbusd_avx_epi32(sums, _mm256_max_epu8(x, w), _mm256_set1_epi8(2)) }
+        unsafe { _mm256_dpbusd_avx_epi32(sums, _mm256_max_epu8(x, w), twos) }
     }
 
     #[inline(always)]

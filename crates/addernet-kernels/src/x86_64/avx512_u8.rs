@@ -31,6 +31,7 @@ impl SimdU8 for Avx512U8 {
     type Codes = __m512i;
     /// 64-bit lanes.
     type Sums = __m512i;
+    type Factors = ();
 
     const NAME: &'static str = "avx512";
     const LANES: usize = 8;
@@ -59,7 +60,10 @@ impl SimdU8 for Avx512U8 {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: __m512i, x: __m512i, w: __m512i) -> __m512i {
+    fn factors(self) {}
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m512i, x: __m512i, w: __m512i, (): ()) -> __m512i {
         // SAFETY: the token proves AVX-512F and AVX-512BW.
         unsafe { _mm512_add_epi64(sums, _mm512_sad_epu8(x, w)) }
     }
@@ -106,6 +110,8 @@ impl SimdU8 for Avx512Vnni {
     type Codes = __m512i;
     /// 32-bit lanes.
     type Sums = __m512i;
+    /// Twos.
+    type Factors = __m512i;
 
     const NAME: &'static str = "avx512-vnni";
     const LANES: usize = 16;
@@ -151,9 +157,15 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn accumulate(self, sums: __m512i, x: __m512i, w: __m512i) -> __m512i {
+    fn factors(self) -> __m512i {
+        // SAFETY: the token proves AVX-512F.
+        unsafe { hide(_mm512_set1_epi8(2)) }
+    }
+
+    #[inline(always)]
+    fn accumulate(self, sums: __m512i, x: __m512i, w: __m512i, twos: __m512i) -> __m512i {
         // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
-        unsafe { _mm512_dpbusd_epi32(sums, _mm512_max_epu8(x, w), _mm512_set1_epi8(2)) }
+        unsafe { _mm512_dpbusd_epi32(sums, _mm512_max_epu8(x, w), twos) }
     }
 
     #[inline(always)]
