@@ -194,6 +194,16 @@ fn resnet20_layers_equal_the_reference() {
     check([3, 8, 8, 64], 64, 3, 1, 1);
 }
 
+/// Widths that whole tiles fill, of 7 or of 8 pixels, and channels that no kernel was made for.
+#[test]
+fn tiles_that_slide_take_any_number_of_channels() {
+    check([2, 5, 14, 20], 40, 3, 1, 1);
+    check([1, 4, 28, 129], 32, 3, 1, 1);
+    check([1, 3, 24, 100], 65, 3, 1, 1);
+    check([1, 7, 7, 512], 32, 3, 1, 1);
+    check([2, 6, 16, 3], 32, 3, 1, 1);
+}
+
 /// The same layer on a map that is padded already.
 #[test]
 fn padded_maps_need_no_padding() {

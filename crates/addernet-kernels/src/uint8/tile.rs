@@ -23,6 +23,9 @@ const ROW_TILE: usize = 4;
 /// Kernel width of the sliding tiles.
 const WIDTH: usize = 3;
 
+/// In place of a number of channels that is known when the kernel is compiled.
+const ANY: usize = 0;
+
 /// What becomes of the sums of some output rows.
 pub(crate) enum Output<'a, 'c> {
     /// They are stored, `[rows][windows.per_row][out_channels]`.
@@ -291,10 +294,9 @@ impl Unit<'_, '_> {
     /// All pixels of `B` blocks of output channels.
     #[inline(always)]
     fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
-        if S::SLIDE
-            && self.windows.size[1] == WIDTH
-            && self.windows.per_row.is_multiple_of(max_pixels::<S, B>())
-        {
+        let width = self.windows.per_row;
+        let slides = S::SLIDE && self.windows.size[1] == WIDTH;
+        if slides && width.is_multiple_of(max_pixels::<S, B>()) {
             match (self.windows.channels, self.windows.stride) {
                 (16, 1) => return self.sliding::<S, B, 16, 1>(simd, block),
                 (16, 2) => return self.sliding::<S, B, 16, 2>(simd, block),
@@ -302,8 +304,13 @@ impl Unit<'_, '_> {
                 (32, 2) => return self.sliding::<S, B, 32, 2>(simd, block),
                 (64, 1) => return self.sliding::<S, B, 64, 1>(simd, block),
                 (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
+                (_, 1) if B == 2 => return self.sliding::<S, B, ANY, 1>(simd, block),
                 _ => {}
             }
+        }
+        // Maps of 224 pixels that networks halve again and again: 56, 28, 14 and 7.
+        if slides && B == 2 && self.windows.stride == 1 && width.is_multiple_of(7) {
+            return self.slide::<S, 7, B, ANY, 1>(simd, block);
         }
         if self.windows.per_row >= ROW_TILE {
             return self.in_rows::<S, B>(simd, block);
@@ -431,7 +438,7 @@ impl Unit<'_, '_> {
         // Copies, which no write to the output can change: the addresses of a tile must not wait for the
         // tile before it.
         let (windows, width) = (*self.windows, self.windows.per_row);
-        let (rows, x_stride) = (windows.size[0], windows.row_len());
+        let rows = self.window_rows();
         let w = self.operands::<S, P, B>(block).w;
         let channels = self.weights.shape()[0];
         let step = self.output.step(channels);
@@ -450,15 +457,14 @@ impl Unit<'_, '_> {
                 // and `run` that rows of windows and of blocks are equally long and that blocks have this
                 // kernel's lanes.
                 unsafe {
-                    let sums =
-                        slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows, x_stride);
+                    let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows);
                     let position = |p| Position {
                         row,
                         column: column + p,
                     };
                     self.store(simd, block, |p| to + p * step, position, &sums);
                 }
-                x = x.wrapping_add(P * STRIDE * CHANNELS);
+                x = x.wrapping_add(P * STRIDE * windows.channels);
                 x_sums = x_sums.wrapping_add(P * STRIDE);
                 to += P * step;
                 column += P;
@@ -657,10 +663,11 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
     sums
 }
 
-/// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns.
+/// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns and of
+/// `CHANNELS` input channels, or of any number of them.
 ///
 /// # Safety
-/// `x` must be valid for reads of `rows` input rows of the windows of `P` pixels, each `w` of a block, and
+/// `x` must be valid for reads of the input rows of the windows of `P` pixels, each `w` of a block, and
 /// `x_sums`, with the max identity, of the window sums of `P` pixels `STRIDE` apart.
 #[inline(always)]
 unsafe fn slide<
@@ -674,11 +681,14 @@ unsafe fn slide<
     mut x: *const u8,
     mut w: [*const u8; B],
     x_sums: *const i32,
-    rows: usize,
-    x_stride: usize,
+    rows: Rows,
 ) -> [[S::Sums; B]; P] {
     let vector = S::LANES * S::GROUP;
-    let groups = CHANNELS / S::GROUP;
+    let groups = match CHANNELS {
+        ANY => rows.vectors / WIDTH,
+        _ => CHANNELS / S::GROUP,
+    };
+    let channels = groups * S::GROUP;
     // SAFETY: the caller promises the window sums.
     let mut sums = [[unsafe { simd.start(x_sums) }; B]; P];
     for p in 1..P {
@@ -686,7 +696,7 @@ unsafe fn slide<
         sums[p] = [unsafe { simd.start(x_sums.wrapping_add(p * STRIDE)) }; B];
     }
     let factors = simd.factors();
-    for _ in 0..rows {
+    for _ in 0..rows.rows {
         for group in 0..groups {
             // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
             let mut weights = [[unsafe { simd.load(w[0].add(group * vector)) }; B]; WIDTH];
@@ -698,7 +708,7 @@ unsafe fn slide<
                 }
             }
             let codes = |column: usize| {
-                let code = column * CHANNELS + group * S::GROUP;
+                let code = column * channels + group * S::GROUP;
                 // SAFETY: the column is inside the windows' row, which the caller promises.
                 unsafe { simd.broadcast(x.add(code)) }
             };
@@ -724,7 +734,7 @@ unsafe fn slide<
                 };
             }
         }
-        x = x.wrapping_add(x_stride);
+        x = x.wrapping_add(rows.x_stride);
         for w in &mut w {
             *w = w.wrapping_add(WIDTH * groups * vector);
         }
