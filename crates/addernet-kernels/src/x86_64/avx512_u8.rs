@@ -148,11 +148,14 @@ impl SimdU8 for Avx512Vnni {
 
     #[inline(always)]
     fn pixel_sums(self, x: &[u8], channels: usize, sums: &mut [i32]) {
-        if channels == 16 {
-            // SAFETY: the token proves AVX-512F and AVX-512BW.
-            unsafe { pixel_sums_16(x, sums) };
-        } else {
-            box_sum::pixel_sums(x, channels, sums);
+        // SAFETY: the token proves AVX-512F and AVX-512BW.
+        unsafe {
+            match channels {
+                16 => pixel_sums_16(x, sums),
+                32 => pixel_sums_32(x, sums),
+                64 => pixel_sums_64(x, sums),
+                _ => box_sum::pixel_sums(x, channels, sums),
+            }
         }
     }
 
@@ -491,6 +494,62 @@ fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), all) };
     }
     box_sum::pixel_sums(rest, 16, last);
+}
+
+/// Minus the sums of pixels of 32 channels, 8 pixels at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pixel_sums_32(x: &[u8], sums: &mut [i32]) {
+    let (x, rest) = x.as_chunks::<256>();
+    let (sums, last) = sums.split_at_mut(x.len() * 8);
+    for (x, sums) in x.iter().zip(sums.as_chunks_mut::<8>().0) {
+        // Even pixels are in the low half, odd ones in the high half.
+        let words = quarters(x);
+        let words = _mm512_add_epi16(words, _mm512_shuffle_i64x2::<0b10_11_00_01>(words, words));
+        let words = _mm512_add_epi16(words, _mm512_bsrli_epi128::<8>(words));
+        let even = _mm512_castsi512_si128(words);
+        let odd = _mm512_extracti32x4_epi32::<2>(words);
+        let all = _mm256_cvtepu16_epi32(_mm_unpacklo_epi16(even, odd));
+        let all = _mm256_sub_epi32(_mm256_setzero_si256(), all);
+        // SAFETY: `sums` has 8 numbers.
+        unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), all) };
+    }
+    box_sum::pixel_sums(rest, 32, last);
+}
+
+/// Minus the sums of pixels of 64 channels, 4 pixels at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pixel_sums_64(x: &[u8], sums: &mut [i32]) {
+    let (x, rest) = x.as_chunks::<256>();
+    let (sums, last) = sums.split_at_mut(x.len() * 4);
+    for (x, sums) in x.iter().zip(sums.as_chunks_mut::<4>().0) {
+        let words = quarters(x);
+        let high = _mm512_extracti64x4_epi64::<1>(words);
+        let words = _mm256_add_epi16(_mm512_castsi512_si256(words), high);
+        let high = _mm256_extracti128_si256::<1>(words);
+        let words = _mm_add_epi16(_mm256_castsi256_si128(words), high);
+        let words = _mm_add_epi16(words, _mm_bsrli_si128::<8>(words));
+        let all = _mm_sub_epi32(_mm_setzero_si128(), _mm_cvtepu16_epi32(words));
+        // SAFETY: `sums` has 4 numbers.
+        unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), all) };
+    }
+    box_sum::pixel_sums(rest, 64, last);
+}
+
+/// Sums of 8 neighbouring codes: word i of quadword j is that of the j-th 8 of quarter i, at most 2,040. 16 words
+/// add up without overflow, and no pixel here has more than 8.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quarters(x: &[u8; 256]) -> __m512i {
+    let sums = |quarter: usize| {
+        // SAFETY: `x` has four quarters of 64 bytes.
+        let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add(quarter * 64).cast()) };
+        _mm512_sad_epu8(codes, _mm512_setzero_si512())
+    };
+    let ab = _mm512_or_si512(sums(0), _mm512_slli_epi64::<16>(sums(1)));
+    let cd = _mm512_or_si512(sums(2), _mm512_slli_epi64::<16>(sums(3)));
+    _mm512_or_si512(ab, _mm512_slli_epi64::<32>(cd))
 }
 
 #[inline]
