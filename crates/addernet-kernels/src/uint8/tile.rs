@@ -664,7 +664,7 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
 }
 
 /// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns and of
-/// `CHANNELS` input channels, or of any number of them.
+/// `CHANNELS` input channels, or, if that is [`ANY`], of as many as `rows` say.
 ///
 /// # Safety
 /// `x` must be valid for reads of the input rows of the windows of `P` pixels, each `w` of a block, and
