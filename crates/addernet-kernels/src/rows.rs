@@ -14,7 +14,11 @@ pub(crate) fn pieces(rows: std::ops::Range<usize>, height: usize) -> impl Iterat
     let mut next = rows.start;
     std::iter::from_fn(move || {
         (next < rows.end).then(|| {
-            let (image, first) = (next / height, next % height);
+            let (image, first) = match next < height {
+                // Most calls are for one image, and a division takes as long as all of this.
+                true => (0, next),
+                false => (next / height, next % height),
+            };
             let last = height.min(first + rows.end - next);
             next += last - first;
             Piece {
@@ -42,11 +46,15 @@ impl UnitSize {
     pub(crate) fn rows(&self, geometry: &ConvGeometry, row_len: usize, threads: usize) -> usize {
         let rows = geometry.batch() * geometry.out_height();
         let row_input = geometry.stride()[0].saturating_mul(row_len);
-        let row_terms = geometry.elements() / rows as u64;
+        if threads == 1 && rows.saturating_mul(row_input) <= self.input {
+            // Without a division: calls for small layers take less than a microsecond.
+            return rows;
+        }
         let in_cache = (self.input / row_input).max(1);
         if threads == 1 {
             return in_cache.min(rows);
         }
+        let row_terms = geometry.elements() / rows as u64;
         let worthwhile = self.min_terms.div_ceil(row_terms) as usize;
         let shared = rows.div_ceil(threads * UNITS_PER_THREAD);
         in_cache.min(shared.max(worthwhile)).clamp(1, rows)

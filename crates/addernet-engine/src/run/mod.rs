@@ -10,6 +10,8 @@ use addernet_kernels::{
     MapOutput, PackedWeightsI8, PackedWeightsU8, Residual,
 };
 
+use smallvec::SmallVec;
+
 use crate::error::EngineError;
 use crate::program::*;
 use workspace::{Workspace, sums_len};
@@ -21,6 +23,9 @@ pub(crate) struct Runner {
     /// One for each step.
     prepared: Vec<Prepared>,
 }
+
+/// One for each set of codes that a map becomes: seldom more than two.
+type Few<T> = SmallVec<[T; 2]>;
 
 /// What a step needs beside the program.
 enum Prepared {
@@ -125,8 +130,8 @@ impl Runner {
         match (&step.kind, prepared) {
             (StepKind::Pixels { codes }, _) => {
                 let spec = &self.program.codes[*codes];
-                plain::copy_pixels(pixels, &spec.layout, &mut space.codes[spec.slot]);
-                Ok(())
+                self.copy_pixels(pixels, &spec.layout, &mut space.codes[spec.slot])
+                    .map_err(EngineError::kernel(&step.node))
             }
             (
                 StepKind::PixelConv(conv),
@@ -242,11 +247,11 @@ impl Runner {
             Some(slot) if slot == spec.slot => Residual::InPlace,
             Some(slot) => Residual::Map(&space.maps[slot][..len]),
         };
-        let mut lent: Vec<AlignedVec<u8>> = codes
+        let mut lent: Few<AlignedVec<u8>> = codes
             .iter()
             .map(|codes| std::mem::take(&mut space.codes[slot(codes.codes)]))
             .collect();
-        let mut targets: Vec<_> = codes
+        let mut targets: Few<_> = codes
             .iter()
             .zip(&mut lent)
             .map(|(to, lent)| addernet_kernels::MapCodes {
@@ -261,6 +266,7 @@ impl Runner {
             codes: &mut targets,
         };
         let result = run(self.kernel, output);
+        drop(targets);
         for (codes, lent) in codes.iter().zip(lent) {
             space.codes[slot(codes.codes)] = lent;
         }

@@ -1,40 +1,30 @@
 //! The steps between layers.
 
 use addernet_graph::FeatureShape;
-use addernet_kernels::{KernelError, Residual};
+use addernet_kernels::{AdderKernelU8, KernelError, Residual};
 
 use super::Runner;
 use super::workspace::Workspace;
 use crate::program::*;
 
-/// Copies pixels (height, width, channels) into a padded map.
-pub(super) fn copy_pixels(pixels: &[u8], layout: &CodesLayout, codes: &mut [u8]) {
-    let channels = layout.shape.channels;
-    let rows = pixels.chunks_exact(layout.shape.width * channels);
-    for (row, from) in rows.enumerate() {
-        let start = layout.start([0, 0]) + row * layout.row_pitch();
-        let to = &mut codes[start..start + layout.shape.width * layout.pixel()];
-        if let (3, 4) = (channels, layout.pixel()) {
-            for (from, to) in from
-                .as_chunks::<3>()
-                .0
-                .iter()
-                .zip(to.as_chunks_mut::<4>().0)
-            {
-                *to = [from[0], from[1], from[2], 0];
-            }
-            continue;
-        }
-        for (from, to) in from
-            .chunks_exact(channels)
-            .zip(to.chunks_exact_mut(layout.pixel()))
-        {
-            to[..channels].copy_from_slice(from);
-        }
-    }
-}
-
 impl Runner {
+    /// Copies pixels (height, width, channels) into a padded map.
+    pub(super) fn copy_pixels(
+        &self,
+        pixels: &[u8],
+        layout: &CodesLayout,
+        codes: &mut [u8],
+    ) -> Result<(), KernelError> {
+        let (channels, pitch) = (layout.shape.channels, layout.pixel());
+        let rows = pixels.chunks_exact(layout.shape.width * channels);
+        for (row, from) in rows.enumerate() {
+            let start = layout.start([0, 0]) + row * layout.row_pitch();
+            let to = &mut codes[start..start + layout.shape.width * pitch];
+            self.kernel.spread_pixels(from, channels, to, pitch)?;
+        }
+        Ok(())
+    }
+
     /// A step that turns maps into a map, or a map into codes.
     pub(super) fn plain(
         &self,
@@ -79,9 +69,11 @@ impl Runner {
             }),
             StepKind::Pool { from, pool, to } => {
                 let (input, output) = (spec(*from).shape, spec(*to).shape);
+                let mut result = Ok(());
                 self.map_to_map(space, *from, *to, |from, to| {
-                    pool.run(input, from, output, to)
+                    result = pool.run(self.kernel, input, from, output, to);
                 })
+                .and(result)
             }
             StepKind::Flatten { from, to } => {
                 let shape = spec(*from).shape;
@@ -130,22 +122,64 @@ impl Runner {
 
 impl Pool {
     /// Pools a map; both are height, width, channels.
-    fn run(&self, input: FeatureShape, from: &[i16], output: FeatureShape, to: &mut [i16]) {
+    fn run(
+        &self,
+        kernel: &dyn AdderKernelU8,
+        input: FeatureShape,
+        from: &[i16],
+        output: FeatureShape,
+        to: &mut [i16],
+    ) -> Result<(), KernelError> {
         let area = self.kernel[0] * self.kernel[1];
         if self.max {
             let max = |all: &mut i16, value| *all = (*all).max(value);
             self.windows(input, from, output, to, i16::MIN, max, |value| value);
         } else if area <= 1 << 16 {
-            let add = |all: &mut i32, value| *all += i32::from(value);
-            self.windows(input, from, output, to, 0, add, |sum| {
-                mean(sum.into(), area as i64)
-            });
+            // Sums of so many values fit an i32.
+            return self.means(kernel, input, from, output, to);
         } else {
             let add = |all: &mut i64, value| *all += i64::from(value);
             self.windows(input, from, output, to, 0, add, |sum| {
                 mean(sum, area as i64)
             });
         }
+        Ok(())
+    }
+
+    /// The mean of each window.
+    fn means(
+        &self,
+        kernel: &dyn AdderKernelU8,
+        input: FeatureShape,
+        from: &[i16],
+        output: FeatureShape,
+        to: &mut [i16],
+    ) -> Result<(), KernelError> {
+        let count = (self.kernel[0] * self.kernel[1]) as i64;
+        let channels = input.channels;
+        let mut sums = vec![0; channels];
+        for (pixel, to) in to.chunks_exact_mut(channels).enumerate() {
+            let (row, column) = (pixel / output.width, pixel % output.width);
+            let (top, left) = (row * self.stride[0], column * self.stride[1]);
+            let rows = inside(top, self.padding[0], self.kernel[0], input.height);
+            let columns = inside(left, self.padding[1], self.kernel[1], input.width);
+            sums.fill(0);
+            let mut add = |first: usize, pixels: usize| {
+                let values = &from[first * channels..][..pixels * channels];
+                kernel.add_pixels(values, &mut sums)
+            };
+            if columns.len() == input.width {
+                add(rows.start * input.width, rows.len() * input.width)?;
+            } else {
+                for y in rows {
+                    add(y * input.width + columns.start, columns.len())?;
+                }
+            }
+            for (to, &sum) in to.iter_mut().zip(&sums) {
+                *to = mean(sum.into(), count);
+            }
+        }
+        Ok(())
     }
 
     /// Puts `last` of what `add` makes of each window's values, from `start` on, into `to`.

@@ -255,9 +255,13 @@ fn through_buffer(
 /// The output rows of one image, `unit_rows` at a time.
 fn row_ranges(geometry: &ConvGeometry, unit_rows: usize) -> impl Iterator<Item = Range<usize>> {
     let rows = geometry.out_height();
-    (0..rows)
-        .step_by(unit_rows)
-        .map(move |first| first..rows.min(first + unit_rows))
+    let mut next = 0usize;
+    // `step_by` would divide.
+    std::iter::from_fn(move || {
+        let first = next;
+        next = rows.min(first.saturating_add(unit_rows));
+        (first < next).then_some(first..next)
+    })
 }
 
 /// Calls `run` with the numbers of and room for the sums of each unit of output rows, as many as `buffer`
@@ -328,12 +332,14 @@ impl<'a> Layer<'a> {
         let copied = geometry.padding() != [0, 0] || channels != geometry.in_channels();
         // Rows of the copy share the border between them. A longer border may let them start on a
         // cache line.
-        let line = LINE / channels.min(LINE);
-        let border = if LINE.is_multiple_of(channels) && width.is_multiple_of(line) {
-            padding.next_multiple_of(line)
-        } else {
-            padding
+        let to_lines = || {
+            let line = LINE / channels.min(LINE);
+            match LINE.is_multiple_of(channels) && width.is_multiple_of(line) {
+                true => padding.next_multiple_of(line),
+                false => padding,
+            }
         };
+        let border = if padding == 0 { 0 } else { to_lines() };
         let windows = Windows {
             size: geometry.kernel(),
             stride: geometry.stride()[1],
@@ -432,9 +438,9 @@ impl<'a> Layer<'a> {
     /// Lists the rows of the input itself at which the windows of some output rows start.
     fn find_tops(&self, rows: Range<usize>, tops: &mut Vec<usize>) {
         let g = self.geometry;
-        for row in rows {
-            let (image, row) = (row / g.out_height(), row % g.out_height());
-            tops.push(image * g.in_height() + row * g.stride()[0]);
+        for piece in pieces(rows, g.out_height()) {
+            let first = piece.image * g.in_height();
+            tops.extend(piece.rows.map(|row| first + row * g.stride()[0]));
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod box_sum;
 mod forward;
 pub(crate) mod generic;
+pub(crate) mod maps;
 mod pack;
 pub(crate) mod pixels;
 pub(crate) mod rescale;
@@ -22,6 +23,7 @@ pub use rescale::{
 };
 
 use crate::{ConvGeometry, KernelError};
+use maps::{AddPixels, SpreadPixels};
 use pack::Layout;
 use rescale::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
@@ -222,6 +224,26 @@ pub trait AdderKernelU8: Send + Sync + sealed::Sealed {
         scale: CodeScale,
         to: CodeRows<'_>,
     ) -> Result<(), KernelError>;
+
+    /// Adds each channel's values of neighbouring pixels (`map` is `[pixels][channels]`) to its sum, modulo 2³²;
+    /// there is one sum for each channel.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when the last pixel is not whole.
+    fn add_pixels(&self, map: &[i16], sums: &mut [i32]) -> Result<(), KernelError>;
+
+    /// Copies pixels of `channels` bytes into pixels of `pitch` bytes. The rest of each is left alone, or, if it is one
+    /// byte behind three channels, set to 0.
+    ///
+    /// # Errors
+    /// [`KernelError::WrongLength`] when the last pixel is not whole or `to` has not room for exactly as many.
+    fn spread_pixels(
+        &self,
+        pixels: &[u8],
+        channels: usize,
+        to: &mut [u8],
+        pitch: usize,
+    ) -> Result<(), KernelError>;
 }
 
 impl<S: SimdU8> AdderKernelU8 for S {
@@ -382,6 +404,31 @@ impl<S: SimdU8> AdderKernelU8 for S {
             channels,
             scale,
             to,
+        };
+        task.check()?;
+        self.vectorize(task);
+        Ok(())
+    }
+
+    fn add_pixels(&self, map: &[i16], sums: &mut [i32]) -> Result<(), KernelError> {
+        let task = AddPixels { map, sums };
+        task.check()?;
+        self.vectorize(task);
+        Ok(())
+    }
+
+    fn spread_pixels(
+        &self,
+        pixels: &[u8],
+        channels: usize,
+        to: &mut [u8],
+        pitch: usize,
+    ) -> Result<(), KernelError> {
+        let task = SpreadPixels {
+            pixels,
+            channels,
+            to,
+            pitch,
         };
         task.check()?;
         self.vectorize(task);

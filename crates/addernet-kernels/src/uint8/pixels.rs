@@ -25,6 +25,8 @@ mod tests;
 pub(crate) const LANES: usize = 16;
 /// Input channels are filled up to a multiple of this.
 pub const PIXEL_GROUP: usize = 4;
+/// Kernel width of the tiles that slide.
+const WIDTH: usize = 3;
 /// Bytes of one group of one tap of a block.
 const VECTOR: usize = LANES * PIXEL_GROUP;
 
@@ -194,18 +196,20 @@ impl Conv<'_, '_> {
         let step = self.geometry.stride()[1].saturating_mul(self.geometry.in_channels());
         let last = (P - 1) * step + (height - 1) * row_len + groups * PIXEL_GROUP;
         assert!(last <= x.len() && S::LANES == LANES);
-        // SAFETY: without the max identity's part, nothing is read.
-        let mut sums = [[unsafe { simd.start(&0) }]; P];
-        for row in 0..height {
-            for group in 0..groups {
-                let w = weights[(row * groups + group) * VECTOR..][..VECTOR].as_ptr();
-                let x = x[row * row_len + group * PIXEL_GROUP..].as_ptr();
-                for p in 0..P {
-                    // SAFETY: the last pixel's last group is inside the input.
-                    sums[p][0] = unsafe { simd.dot(sums[p][0], x.add(p * step), w) };
-                }
+        let rows = Rows {
+            height,
+            groups,
+            row_len,
+            step,
+        };
+        let (x, weights) = (x.as_ptr(), weights.as_ptr());
+        // SAFETY: the last pixel's last group is inside the input, and the block's weights are whole.
+        let sums = unsafe {
+            match (groups, step) {
+                (WIDTH, PIXEL_GROUP) => slide::<S, P>(simd, x, weights, rows),
+                _ => accumulate::<S, P>(simd, x, weights, rows),
             }
-        }
+        };
         let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
         let to = self.output.offset(first, width, channels);
         let step = self.output.step(channels);
@@ -279,4 +283,74 @@ impl Conv<'_, '_> {
             y[offset..][..lanes].copy_from_slice(&sums[..lanes]);
         }
     }
+}
+
+/// The rows of a window.
+#[derive(Clone, Copy)]
+struct Rows {
+    height: usize,
+    /// Groups of inputs, and vectors of weights, in a row.
+    groups: usize,
+    /// Bytes from a row of the input to the next.
+    row_len: usize,
+    /// Bytes from a window to the next.
+    step: usize,
+}
+
+/// The sums of `P` neighbouring pixels.
+///
+/// # Safety
+/// `x` must be valid for reads of the windows, `w` of a block.
+#[inline(always)]
+unsafe fn accumulate<S: SimdU8, const P: usize>(
+    simd: S,
+    mut x: *const u8,
+    mut w: *const i8,
+    rows: Rows,
+) -> [[S::Sums; 1]; P] {
+    // SAFETY: without the max identity's part, nothing is read.
+    let mut sums = [[unsafe { simd.start(&0) }]; P];
+    for _ in 0..rows.height {
+        for group in 0..rows.groups {
+            for p in 0..P {
+                let x = x.wrapping_add(p * rows.step + group * PIXEL_GROUP);
+                // SAFETY: the group is inside the row, which the caller promises.
+                sums[p][0] = unsafe { simd.dot(sums[p][0], x, w) };
+            }
+            w = w.wrapping_add(VECTOR);
+        }
+        x = x.wrapping_add(rows.row_len);
+    }
+    sums
+}
+
+/// The same for rows of [`WIDTH`] groups whose windows are one group apart, as in most first layers: the compiler
+/// sees which of their groups are the same and reads them once.
+///
+/// # Safety
+/// As [`accumulate`].
+#[inline(always)]
+unsafe fn slide<S: SimdU8, const P: usize>(
+    simd: S,
+    mut x: *const u8,
+    mut w: *const i8,
+    rows: Rows,
+) -> [[S::Sums; 1]; P] {
+    // SAFETY: without the max identity's part, nothing is read.
+    let mut sums = [[unsafe { simd.start(&0) }]; P];
+    for _ in 0..rows.height {
+        for p in 0..P {
+            for v in 0..WIDTH {
+                let (x, w) = (
+                    x.wrapping_add((p + v) * PIXEL_GROUP),
+                    w.wrapping_add(v * VECTOR),
+                );
+                // SAFETY: the group is inside the row, which the caller promises.
+                sums[p][0] = unsafe { simd.dot(sums[p][0], x, w) };
+            }
+        }
+        x = x.wrapping_add(rows.row_len);
+        w = w.wrapping_add(WIDTH * VECTOR);
+    }
+    sums
 }

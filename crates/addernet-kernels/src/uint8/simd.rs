@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    box_sum,
+    box_sum, maps,
     rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
     triples::{Space, Tile},
 };
@@ -159,6 +159,12 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     #[inline(always)]
     fn pixel_sums(self, x: &[u8], channels: usize, sums: &mut [i32]) {
         box_sum::pixel_sums(x, channels, sums);
+    }
+
+    /// Appends a zero to each pixel; there are as many of both.
+    #[inline(always)]
+    fn three_to_four(self, from: &[[u8; 3]], to: &mut [[u8; 4]]) {
+        maps::three_to_four(from, to);
     }
 
     /// The constants of [`SimdU8::accumulate`], to be made once, right before a loop. What they are is hidden

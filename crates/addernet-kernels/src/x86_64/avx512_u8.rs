@@ -8,7 +8,7 @@
 
 use super::vbmi::{self, Vbmi};
 use crate::uint8::{
-    box_sum,
+    box_sum, maps,
     rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
     simd::{Constants, SimdU8, Task, unrolled},
     triples::{Space, Tile},
@@ -160,6 +160,12 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn three_to_four(self, from: &[[u8; 3]], to: &mut [[u8; 4]]) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW.
+        unsafe { three_to_four(from, to) }
+    }
+
+    #[inline(always)]
     fn factors(self) -> __m512i {
         // SAFETY: the token proves AVX-512F.
         unsafe { hide(_mm512_set1_epi8(2)) }
@@ -230,11 +236,13 @@ impl SimdU8 for Avx512Vnni {
             let together = 2 / B;
             unrolled!(p to P, together, {
                 let one = p + 1 == P && B == 1;
-                let z = |i: usize| match one {
-                    true => constants[0].scale(sums[p][0]),
-                    false => constants[i % B].scale(sums[p + i / B][i % B]),
+                let first = constants[0].scale(sums[p][0]);
+                let second = match (B, one) {
+                    (2, _) => constants[B - 1].scale(sums[p][B - 1]),
+                    (_, true) => first,
+                    _ => constants[0].scale(sums[(p + 1).min(P - 1)][0]),
                 };
-                let mut values = values(z(0), z(1));
+                let mut values = values(first, second);
                 let at = offset(p);
                 if !one && (B == 2 || offset(p + 1) == at + 16) {
                     if let Some(residual) = residual {
@@ -261,17 +269,10 @@ impl SimdU8 for Avx512Vnni {
                 all[p / together] = values;
             });
             for MapCodes { scale, rows } in codes.iter_mut() {
-                let quantizer = Quantizer::new(*scale);
-                let to = rows.codes.as_mut_ptr();
-                let to = |p: usize| to.add(place(rows, p));
-                // As many pixels as make 64 codes.
-                let together = 4 / B;
-                unrolled!(p to P, together, {
-                    let first = quantizer.scale(all[p * B / 2]);
-                    let second = quantizer.scale(all[(p * B / 2 + 1) % 8]);
-                    let codes = encode(codes_of_values(first, second), rows.range);
-                    store_codes::<B>(P - p, |i| to(p + i), codes);
-                });
+                match HighQuantizer::new(*scale) {
+                    Some(quantizer) => write_codes::<_, P, B>(quantizer, &all, rows, &place),
+                    None => write_codes::<_, P, B>(Quantizer::new(*scale), &all, rows, &place),
+                }
             }
         }
     }
@@ -433,6 +434,15 @@ fn values(a: __m512i, b: __m512i) -> __m512i {
     _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b))
 }
 
+/// Scales the values of a map.
+trait Quantize: Copy {
+    /// q of 32 values, saturated to i16.
+    ///
+    /// # Safety
+    /// The CPU must have AVX-512F and AVX-512BW.
+    unsafe fn scale(self, values: __m512i) -> __m512i;
+}
+
 /// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
 /// on pairs of v and c; both factors of the rounding must fit 16 bits.
 #[derive(Clone, Copy)]
@@ -459,16 +469,101 @@ impl Quantizer {
             zero: _mm512_set1_epi16(scale.zero()),
         }
     }
+}
 
-    /// q of 32 values, saturated to i16.
+impl Quantize for Quantizer {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn scale(self, values: __m512i) -> __m512i {
+    unsafe fn scale(self, values: __m512i) -> __m512i {
         let product = |pairs| _mm512_sra_epi32(_mm512_madd_epi16(pairs, self.factors), self.shift);
         let low = product(_mm512_unpacklo_epi16(values, self.rounding));
         let high = product(_mm512_unpackhi_epi16(values, self.rounding));
         _mm512_adds_epi16(_mm512_packs_epi32(low, high), self.zero)
     }
+}
+
+/// The same for shifts of at least 17. Half of such a divisor is a multiple of 2^16: the low half of a product
+/// never carries, and its high half, to which the rounding is added, is enough.
+#[derive(Clone, Copy)]
+struct HighQuantizer {
+    multiplier: __m512i,
+    /// Half of the divisor and zero times the divisor, as high halves.
+    offset: __m512i,
+    shift: __m128i,
+}
+
+impl HighQuantizer {
+    /// None if the shift is less, or zero so far away that 16 bits do not hold the offset beside a product.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(scale: CodeScale) -> Option<Self> {
+        let half = scale.shift().checked_sub(17)?;
+        let offset = (1 << half) + (i32::from(scale.zero()) << (half + 1));
+        if offset.abs() >= 1 << 14 {
+            return None;
+        }
+        Some(Self {
+            multiplier: hide(_mm512_set1_epi16(scale.multiplier())),
+            offset: _mm512_set1_epi16(offset as i16),
+            shift: _mm_cvtsi32_si128(half as i32 + 1),
+        })
+    }
+}
+
+impl Quantize for HighQuantizer {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn scale(self, values: __m512i) -> __m512i {
+        // At most 2^14. Hidden, or the compiler widens the values outside the loop over codes and narrows them
+        // again here.
+        let product = _mm512_mulhi_epi16(hide(values), self.multiplier);
+        _mm512_sra_epi16(_mm512_add_epi16(product, self.offset), self.shift)
+    }
+}
+
+/// Writes the codes of a tile's values, 32 in each vector, those of pixel p from `place(rows, p)` on.
+///
+/// # Safety
+/// The CPU must have AVX-512F and AVX-512BW, and each pixel's codes be valid for writes.
+#[inline(always)]
+unsafe fn write_codes<Q: Quantize, const P: usize, const B: usize>(
+    quantizer: Q,
+    values: &[__m512i; 8],
+    rows: &mut CodeRows<'_>,
+    place: &impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    let codes = rows.codes.as_mut_ptr();
+    let to = |p: usize| codes.wrapping_add(place(rows, p));
+    // As many pixels as make 64 codes.
+    unrolled!(p to P, 4 / B, {
+        // SAFETY: the caller promises the instructions and the codes.
+        unsafe {
+            let first = quantizer.scale(values[p * B / 2]);
+            let second = quantizer.scale(values[(p * B / 2 + 1) % 8]);
+            let codes = encode(codes_of_values(first, second), rows.range);
+            store_codes::<B>(P - p, |i| to(p + i), codes);
+        }
+    });
+}
+
+/// Appends a zero to each pixel, 16 pixels at a time.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn three_to_four(from: &[[u8; 3]], to: &mut [[u8; 4]]) {
+    // The 12 bytes of four pixels into each quarter; then a byte from behind them, which is 0, after every third.
+    let quarters = _mm512_setr_epi32(0, 1, 2, 12, 3, 4, 5, 12, 6, 7, 8, 12, 9, 10, 11, 12);
+    let bytes = _mm_setr_epi8(0, 1, 2, 12, 3, 4, 5, 12, 6, 7, 8, 12, 9, 10, 11, 12);
+    let bytes = _mm512_broadcast_i32x4(bytes);
+    let spread = |pixels| _mm512_shuffle_epi8(_mm512_permutexvar_epi32(quarters, pixels), bytes);
+    let ((from, last), (to, last_to)) = (from.as_chunks::<16>(), to.as_chunks_mut::<16>());
+    for (from, to) in from.iter().zip(to) {
+        // SAFETY: the mask leaves out what is beyond the 16 pixels.
+        unsafe {
+            let pixels = _mm512_maskz_loadu_epi8(u64::MAX >> 16, from.as_ptr().cast());
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), spread(pixels));
+        }
+    }
+    maps::three_to_four(last, last_to);
 }
 
 /// Minus the sums of pixels of 16 channels, 16 pixels at a time.

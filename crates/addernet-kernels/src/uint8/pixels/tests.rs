@@ -23,7 +23,11 @@ fn bytes(seed: u64, len: usize) -> Vec<u8> {
 
 fn geometries() -> impl Strategy<Value = ConvGeometry> {
     let sizes = (1..9usize, 1..70usize, 1..3usize, 1..40usize);
-    (sizes, 1..5usize, 1..5usize, 1..4usize, 1..4usize).prop_filter_map(
+    let any = (sizes, 1..5usize, 1..5usize, 1..4usize, 1..4usize);
+    // First layers of networks for small images, whose windows slide where there are dot products.
+    let sizes = (3..9usize, 3..70usize, Just(1), 1..40usize);
+    let first = (sizes, Just(3), Just(3), Just(1), Just(1));
+    prop_oneof![3 => any, 1 => first].prop_filter_map(
         "the kernel does not fit",
         |((height, width, groups, out), kh, kw, sh, sw)| {
             let input = [1, height, width, groups * PIXEL_GROUP];
@@ -62,6 +66,56 @@ proptest! {
             };
             kernel.convolve_rows(g, &x, &packed, &mut buffer, sink).unwrap();
             prop_assert!(y == expected, "{}", kernel.name());
+        }
+    }
+
+    #[test]
+    fn maps_in_one_call_equal_their_parts(
+        geometry in geometries(),
+        relu: bool,
+        multiplier in 1..i16::MAX,
+        shift in 10..26u32,
+        zero in -20..20i16,
+        seed: u64,
+    ) {
+        use crate::{ChannelScales, CodeRange, CodeRows, CodeScale, MapCodes, MapOutput, Residual};
+        let g = &geometry;
+        let (width, channels) = (g.out_width(), g.out_channels());
+        let x = bytes(seed, g.in_len());
+        let w: Vec<i8> = bytes(!seed, g.weight_len()).into_iter().map(|w| w as i8).collect();
+        let packed = PackedWeightsI8::new(g.weight_shape(), &w).unwrap();
+        let scales = ChannelScales::new((0..channels).map(|c| (40 - c as i32, 1 << c.min(20), 6))).unwrap();
+        let scale = CodeScale::new(multiplier, shift, zero).unwrap();
+        fn rows(codes: &mut [u8], width: usize, channels: usize) -> CodeRows<'_> {
+            CodeRows {
+                codes,
+                start: 1,
+                row_pitch: width * channels + 2,
+                pixel_pitch: channels,
+                range: CodeRange { max: 85, factor: 3 },
+            }
+        }
+        let len = 1 + g.out_height() * (width * channels + 2);
+        for kernel in available_u8() {
+            let (mut map, mut codes) = (vec![0; g.out_len()], vec![7; len]);
+            let mut sums = Vec::new();
+            let mut buffer = vec![0; g.out_len()];
+            let sink = &mut |_: usize, row: &[i32]| sums.extend_from_slice(row);
+            kernel.convolve_rows(g, &x, &packed, &mut buffer, sink).unwrap();
+            kernel.rescale_to_map(&sums, &scales, Residual::None, relu, &mut map).unwrap();
+            kernel.map_to_codes(&map, [width, channels], scale, rows(&mut codes, width, channels)).unwrap();
+
+            let (mut whole_map, mut whole_codes) = (vec![0; g.out_len()], vec![7; len]);
+            let folded = kernel.fold_convolution(&packed, &scales).unwrap();
+            let output = MapOutput {
+                residual: Residual::None,
+                relu,
+                map: &mut whole_map,
+                codes: &mut [MapCodes { scale, rows: rows(&mut whole_codes, width, channels) }],
+            };
+            kernel.convolve_map(g, &x, &packed, &folded, output).unwrap();
+            prop_assert!(whole_map == map, "{} map", kernel.name());
+            prop_assert!(whole_codes == codes, "{} codes", kernel.name());
         }
     }
 

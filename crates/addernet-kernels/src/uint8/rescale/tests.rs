@@ -228,8 +228,8 @@ proptest! {
         in_channels in prop_oneof![Just(8usize), Just(16), Just(24), Just(32), Just(64)],
         wide in any::<bool>(),
         multiplier: i16,
-        shift in 8..24u32,
-        zero in 0..100i16,
+        shift in 8..30u32,
+        zero in -255..256i16,
     ) {
         use crate::{ConvGeometry, MapCodes, MapOutput};
         // Wide enough, now and then, for the tiles that slide.
