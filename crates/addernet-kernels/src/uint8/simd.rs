@@ -8,7 +8,7 @@
 use super::{
     box_sum, maps,
     rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
-    triples::{Space, Tile},
+    triples::{Sums, Tile, Wide},
 };
 use std::hint::black_box;
 
@@ -273,21 +273,29 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         false
     }
 
-    /// Puts 16 pixels' 16 codes in order of channels: 16 rows of 16 pixels, `pitch` apart. Pixel p's codes are at
-    /// `from(p)`. Only where [`SimdU8::looks_up`].
+    /// Puts the bytes of 64 pixels, `distance` apart, in order of channels: `rows` of them, at most 16, `pitch` apart, each of
+    /// the first `pixels`, a multiple of 16. Only where [`SimdU8::looks_up`].
     ///
     /// # Safety
-    /// Each `from(p)` must be valid for reads of 16 bytes, `to` for writes of the rows.
+    /// Each of the 64 pixels must be valid for reads of 16 bytes, `to` for writes of the rows.
     #[inline(always)]
-    unsafe fn transpose(self, _from: impl Fn(usize) -> *const u8, _to: *mut u8, _pitch: usize) {}
+    unsafe fn transpose(
+        self,
+        _from: *const u8,
+        _distance: usize,
+        _to: *mut u8,
+        _pitch: usize,
+        [_rows, _pixels]: [usize; 2],
+    ) {
+    }
 
-    /// Joins three neighbouring codes, each below 4: 16·x₁ + 4·x₂ + x₃ of those at `from`, `stride` further and so on,
-    /// 16 in all. Only where [`SimdU8::looks_up`].
+    /// Joins threes of codes, each below 4, that are `distance` apart: 16·x₁ + 4·x₂ + x₃ for each of `len` neighbouring x₁.
+    /// Only where [`SimdU8::looks_up`].
     ///
     /// # Safety
-    /// `from` must be valid for reads of 16 strides and 16 bytes, `to` for writes of 16.
+    /// `from` must be valid for reads of `len` bytes and two distances more, `to` for writes of `len` and 63 more.
     #[inline(always)]
-    unsafe fn join(self, _from: *const u8, _stride: usize, _to: *mut u8) {}
+    unsafe fn join(self, _from: *const u8, _distance: usize, _len: usize, _to: *mut u8) {}
 
     /// The sums of `vectors` times 64 pixels by 16 kernels, all of them without the weights' part of the max
     /// identity; only where [`SimdU8::looks_up`].
@@ -296,7 +304,20 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// From each of the tile's offsets on there must be a byte for each pixel to read, and 16 tables for each
     /// offset, which must be those of [`TABLES`](super::triples::TABLES).
     #[inline(always)]
-    unsafe fn look_up(self, _tile: Tile<'_>, _vectors: usize, _space: &mut Space<Self::Sums>) {}
+    unsafe fn look_up(self, _tile: Tile<'_>, _vectors: usize, _wide: &mut Wide<Self::Sums>) {}
+
+    /// The sums of one vector of pixels, those of 16 kernels side by side; only where [`SimdU8::looks_up`].
+    ///
+    /// # Safety
+    /// [`SimdU8::look_up`] must have written `wide` for a tile of more than `vector` vectors.
+    #[inline(always)]
+    unsafe fn in_order(
+        self,
+        _wide: &Wide<Self::Sums>,
+        _vector: usize,
+        _sums: &mut Sums<Self::Sums>,
+    ) {
+    }
 
     /// Makes the optimiser forget what it knows about a vector: for loops that measure. Hiding a
     /// register behind empty inline assembly costs nothing; the default costs a load.

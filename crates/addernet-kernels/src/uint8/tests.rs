@@ -204,6 +204,16 @@ fn tiles_that_slide_take_any_number_of_channels() {
     check([2, 6, 16, 3], 32, 3, 1, 1);
 }
 
+/// 64 pixels to a vector, one to four of these to a tile, full or not; and rows that vectors cross.
+#[test]
+fn looked_up_tiles_of_every_size() {
+    for width in [7, 8, 9, 16, 23, 24, 32, 40, 65] {
+        check([1, 8, width, 16], 16, 3, 1, 1);
+        check([1, 8, width, 24], 20, 3, 2, 1);
+    }
+    check([1, 9, 20, 40], 16, 3, 3, 1);
+}
+
 /// The same layer on a map that is padded already.
 #[test]
 fn padded_maps_need_no_padding() {

@@ -13,14 +13,15 @@ use super::{
     tile::{Position, Unit},
 };
 use crate::aligned::AlignedVec;
+use std::mem::MaybeUninit;
 
 /// Output channels that are computed together.
 pub(crate) const KERNELS: usize = 16;
 /// Pixels of a vector.
 pub(crate) const PIXELS: usize = 64;
 /// Vectors of pixels of the largest tile.
-pub(crate) const VECTORS: usize = 2;
-/// Pixels and channels that change places together.
+pub(crate) const VECTORS: usize = 4;
+/// Channels, and pixels, that change places together.
 pub(crate) const BLOCK: usize = 16;
 /// Columns of a kernel.
 pub(crate) const WIDTH: usize = 3;
@@ -116,13 +117,12 @@ pub(crate) struct Tile<'a> {
     pub(crate) offsets: &'a [usize],
 }
 
-/// Memory of a tile, `V` a vector of sums.
-pub(crate) struct Space<V> {
-    /// Sums of 16 bits, between one byte's sums and the next's.
-    pub(crate) wide: [V; 2 * KERNELS * VECTORS],
-    /// Of each pixel, those of 16 kernels.
-    pub(crate) sums: [[V; 1]; PIXELS * VECTORS],
-}
+/// Sums of 16 bits of a tile, `V` a vector: of each vector of pixels and each kernel those of even pixels, then those
+/// of odd ones. What a smaller tile leaves out is never written.
+pub(crate) type Wide<V> = [MaybeUninit<V>; 2 * KERNELS * VECTORS];
+
+/// Sums of one vector of pixels: of each pixel those of 16 kernels.
+pub(crate) type Sums<V> = [[V; 1]; PIXELS];
 
 /// So many looked-up sums can be added up in a byte.
 pub(crate) const PER_BYTE: usize = u8::MAX as usize / (WIDTH * LARGEST as usize);
@@ -133,8 +133,8 @@ pub(crate) const PER_BYTE: usize = u8::MAX as usize / (WIDTH * LARGEST as usize)
 #[derive(Debug)]
 pub(crate) struct Planes {
     planes: AlignedVec<u8>,
-    /// The codes of one row, `[channel][pixel]`.
-    row: AlignedVec<u8>,
+    /// Threes in the order of the input, `[pixel][channel]`.
+    joined: AlignedVec<u8>,
     /// Where the threes of each row and channel of a kernel begin.
     offsets: Vec<usize>,
 }
@@ -143,7 +143,7 @@ impl Planes {
     pub(crate) const fn new() -> Self {
         Self {
             planes: AlignedVec::new(),
-            row: AlignedVec::new(),
+            joined: AlignedVec::new(),
             offsets: Vec::new(),
         }
     }
@@ -152,7 +152,7 @@ impl Planes {
     #[inline(always)]
     fn fill<S: SimdU8>(&mut self, simd: S, x: &[u8], run: Run, windows: &Windows) {
         let Windows {
-            size: [height, width],
+            size: [height, _],
             stride,
             per_row,
             channels,
@@ -163,7 +163,7 @@ impl Planes {
         let Run { top, step, rows } = run;
         let remainders = step.min(height);
         let slots = rows + (height - 1) / step;
-        // Whole blocks are written, the last of a row over the beginning of the next or behind the plane's end.
+        // The last bytes of a plane are written in whole blocks.
         let pitch = slots * per_row + BLOCK;
         self.planes
             .resize(channels * remainders * pitch + PIXELS * VECTORS);
@@ -173,61 +173,57 @@ impl Planes {
             let planes = (0..channels).map(|channel| channel * remainders * pitch);
             self.offsets.extend(planes.map(|plane| plane + row));
         }
-        let pixels = (per_row - 1) * stride + width;
-        let places = per_row.next_multiple_of(BLOCK);
-        let row_pitch = (places * stride + BLOCK).next_multiple_of(BLOCK);
-        self.row.resize(channels * row_pitch);
+        // Threes at the pixels that a stride of 2 leaves out cost less than leaving them out would.
+        let together = stride <= 2;
+        let distance = if together {
+            stride * channels
+        } else {
+            channels
+        };
+        self.joined.resize(PIXELS * distance + PIXELS);
         let last = top + (rows - 1) * step + height - 1;
-        for slot in 0..slots {
-            for remainder in 0..remainders {
-                let input_row = top + slot * step + remainder;
-                if input_row > last {
-                    continue;
-                }
-                let start = input_row * windows.row_len() + windows.lead * channels;
-                let codes = &x[start..][..pixels * channels];
-                let row = self.row.as_mut_slice();
-                transpose_row(simd, codes, channels, row, row_pitch);
-                let first = remainder * pitch + slot * per_row;
-                let planes = &mut self.planes.as_mut_slice()[first..];
-                assert!(planes.len() >= (channels - 1) * remainders * pitch + places);
-                assert!(row.len() >= channels * row_pitch && row_pitch >= places * stride + BLOCK);
-                let (mut from, mut to) = (row.as_ptr(), planes.as_mut_ptr());
-                for _ in 0..channels {
-                    for place in (0..places).step_by(BLOCK) {
-                        // SAFETY: each channel's row has all blocks' columns and one block more, and planes
-                        // have room for all blocks, as was checked.
-                        unsafe { simd.join(from.add(place * stride), stride, to.add(place)) };
+        for remainder in 0..remainders {
+            let count = (0..slots).take_while(|slot| top + slot * step + remainder <= last);
+            let places = count.count() * per_row;
+            let (mut slot, mut column) = (0, 0);
+            for first in (0..places).step_by(PIXELS) {
+                let end = places.min(first + PIXELS);
+                let mut place = first;
+                while place < end {
+                    let row = top + slot * step + remainder;
+                    let count = if together {
+                        (per_row - column).min(end - place)
+                    } else {
+                        1
+                    };
+                    let start =
+                        row * windows.row_len() + (windows.lead + column * stride) * channels;
+                    let len = ((count - 1) * stride + 1) * channels;
+                    let codes = &x[start..][..len + (WIDTH - 1) * channels];
+                    let to = &mut self.joined.as_mut_slice()[(place - first) * distance..];
+                    assert!(to.len() >= len + PIXELS);
+                    // SAFETY: the codes are those of the threes, and behind the place of these is room for a vector.
+                    unsafe { simd.join(codes.as_ptr(), channels, len, to.as_mut_ptr()) };
+                    place += count;
+                    column += count;
+                    if column == per_row {
+                        (slot, column) = (slot + 1, 0);
                     }
-                    from = from.wrapping_add(row_pitch);
-                    to = to.wrapping_add(remainders * pitch);
                 }
-            }
-        }
-    }
-}
-
-/// The codes of a row of pixels, `[channel][pixel]`, a channel's `pitch` from the next.
-#[inline(always)]
-fn transpose_row<S: SimdU8>(simd: S, codes: &[u8], channels: usize, to: &mut [u8], pitch: usize) {
-    let pixels = codes.len() / channels;
-    let blocks = pixels.div_ceil(BLOCK);
-    assert!(codes.len() == pixels * channels && to.len() >= channels * pitch);
-    assert!(blocks * BLOCK <= pitch);
-    for first in (0..pixels).step_by(BLOCK) {
-        // What is missing in the last block of pixels is made of the last one.
-        let last = pixels - 1 - first;
-        let whole = channels / BLOCK * BLOCK;
-        for channel in (0..whole).step_by(BLOCK) {
-            let from = codes[first * channels + channel..].as_ptr();
-            let to = to[channel * pitch + first..].as_mut_ptr();
-            // SAFETY: pixels have 16 codes from the channel on, and the rows of 16 channels have room for
-            // whole blocks.
-            unsafe { simd.transpose(|p| from.add(p.min(last) * channels), to, pitch) };
-        }
-        for channel in whole..channels {
-            for p in first..pixels.min(first + BLOCK) {
-                to[channel * pitch + p] = codes[p * channels + channel];
+                for channel in (0..channels).step_by(BLOCK) {
+                    let rows = (channels - channel).min(BLOCK);
+                    let pixels = (end - first).next_multiple_of(BLOCK);
+                    let from = &self.joined.as_slice()[channel..];
+                    let plane = (channel * remainders + remainder) * pitch + first;
+                    let to = &mut self.planes.as_mut_slice()[plane..];
+                    assert!(from.len() >= (PIXELS - 1) * distance + BLOCK);
+                    assert!(to.len() >= (rows - 1) * remainders * pitch + pixels);
+                    // SAFETY: all places have 16 bytes to read, and the rows room for so many.
+                    unsafe {
+                        let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+                        simd.transpose(from, distance, to, remainders * pitch, [rows, pixels]);
+                    }
+                }
             }
         }
     }
@@ -284,10 +280,8 @@ impl Unit<'_, '_> {
         let zero = 0;
         // SAFETY: a number is there.
         let zero = unsafe { simd.start(&zero) };
-        let mut space = Space {
-            wide: [zero; 2 * KERNELS * VECTORS],
-            sums: [[zero]; PIXELS * VECTORS],
-        };
+        let mut wide = [MaybeUninit::uninit(); 2 * KERNELS * VECTORS];
+        let mut sums = [[zero]; PIXELS];
         for block in 0..weights.blocks() {
             let mut at = Position {
                 row: first_row,
@@ -295,7 +289,9 @@ impl Unit<'_, '_> {
             };
             let mut pixel = 0;
             while pixel < pixels {
-                let vectors = (pixels - pixel).div_ceil(PIXELS).min(VECTORS);
+                // Tiles of nearly equal size: the smallest take almost twice as long for a pixel.
+                let rest = (pixels - pixel).div_ceil(PIXELS);
+                let vectors = rest.div_ceil(rest.div_ceil(VECTORS));
                 let planes = self.planes();
                 let tile = Tile {
                     tables: weights.block(block),
@@ -305,10 +301,14 @@ impl Unit<'_, '_> {
                 assert_eq!(tile.tables.len(), tile.offsets.len() * KERNELS);
                 // SAFETY: planes hold `pixels` bytes from each offset on, and those of the largest tile
                 // follow the last one; there are 16 tables for each offset.
-                unsafe { simd.look_up(tile, vectors, &mut space) };
-                let count = (pixels - pixel).min(PIXELS * vectors);
-                self.store_pixels(simd, block, &mut at, &space.sums[..count]);
-                pixel += count;
+                unsafe { simd.look_up(tile, vectors, &mut wide) };
+                for vector in 0..vectors {
+                    // SAFETY: the tile had so many vectors.
+                    unsafe { simd.in_order(&wide, vector, &mut sums) };
+                    let count = (pixels - pixel).min(PIXELS);
+                    self.store_pixels(simd, block, &mut at, &sums[..count]);
+                    pixel += count;
+                }
             }
         }
     }
@@ -322,24 +322,20 @@ impl Unit<'_, '_> {
         at: &mut Position,
         sums: &[[S::Sums; 1]],
     ) {
-        const TOGETHER: usize = 8;
         let width = self.windows().per_row;
         let mut rest = sums;
-        while let Some((first, others)) = rest.split_first() {
-            match rest.split_first_chunk::<TOGETHER>() {
-                Some((sums, others)) if at.column + TOGETHER <= width => {
-                    // SAFETY: the pixels are in one row of the output, which `run` checked.
-                    unsafe { self.store_in_row(simd, block, *at, sums) };
-                    at.column += TOGETHER;
-                    rest = others;
-                }
-                _ => {
-                    // SAFETY: as above.
-                    unsafe { self.store_in_row(simd, block, *at, &[*first]) };
-                    at.column += 1;
-                    rest = others;
-                }
-            }
+        while !rest.is_empty() {
+            let row = rest.len().min(width - at.column);
+            let count = match row {
+                // SAFETY: the pixels are in one row of the output, which `run` checked.
+                16.. => unsafe { self.store_first::<S, 16>(simd, block, *at, rest) },
+                // SAFETY: as above.
+                8.. => unsafe { self.store_first::<S, 8>(simd, block, *at, rest) },
+                // SAFETY: as above.
+                _ => unsafe { self.store_first::<S, 1>(simd, block, *at, rest) },
+            };
+            at.column += count;
+            rest = &rest[count..];
             if at.column == width {
                 *at = Position {
                     row: at.row + 1,
@@ -347,5 +343,24 @@ impl Unit<'_, '_> {
                 };
             }
         }
+    }
+
+    /// Writes what becomes of the first `P` of some pixels, and returns their number.
+    ///
+    /// # Safety
+    /// As [`store_in_row`](Self::store_in_row).
+    #[inline(always)]
+    unsafe fn store_first<S: SimdU8, const P: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        at: Position,
+        sums: &[[S::Sums; 1]],
+    ) -> usize {
+        if let Some(sums) = sums.first_chunk::<P>() {
+            // SAFETY: the caller promises the pixels.
+            unsafe { self.store_in_row(simd, block, at, sums) };
+        }
+        P
     }
 }

@@ -11,7 +11,7 @@ use crate::uint8::{
     box_sum, maps,
     rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
     simd::{Constants, SimdU8, Task, unrolled},
-    triples::{Space, Tile},
+    triples::{Sums, Tile, Wide},
 };
 use std::arch::{asm, x86_64::*};
 
@@ -283,23 +283,38 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: impl Fn(usize) -> *const u8, to: *mut u8, pitch: usize) {
-        // SAFETY: the token proves AVX-512F and with it AVX2; the caller promises codes and rows.
-        unsafe { vbmi::transpose(from, to, pitch) }
-    }
-
-    #[inline(always)]
-    unsafe fn join(self, from: *const u8, stride: usize, to: *mut u8) {
-        // SAFETY: the token proves AVX-512F and with it AVX2; the caller promises the codes and the block.
-        unsafe { vbmi::join(from, stride, to) }
-    }
-
-    #[inline(always)]
-    unsafe fn look_up(self, tile: Tile<'_>, vectors: usize, space: &mut Space<__m512i>) {
+    unsafe fn transpose(
+        self,
+        from: *const u8,
+        distance: usize,
+        to: *mut u8,
+        pitch: usize,
+        size: [usize; 2],
+    ) {
         if let Some(vbmi) = self.vbmi {
             // SAFETY: the caller promises the same.
-            unsafe { vbmi.look_up(tile, vectors, space) }
+            unsafe { vbmi.transpose(from, distance, to, pitch, size) }
         }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, from: *const u8, distance: usize, len: usize, to: *mut u8) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises codes and room.
+        unsafe { vbmi::join(from, distance, len, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up(self, tile: Tile<'_>, vectors: usize, wide: &mut Wide<__m512i>) {
+        if let Some(vbmi) = self.vbmi {
+            // SAFETY: the caller promises the same.
+            unsafe { vbmi.look_up(tile, vectors, wide) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn in_order(self, wide: &Wide<__m512i>, vector: usize, sums: &mut Sums<__m512i>) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises the vector's sums.
+        unsafe { vbmi::in_order(wide, vector, sums) }
     }
 
     #[inline(always)]

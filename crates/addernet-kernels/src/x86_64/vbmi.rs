@@ -5,9 +5,7 @@
     reason = "counted loops over a constant number of registers are what the compiler unrolls"
 )]
 
-use crate::uint8::triples::{
-    BLOCK, KERNELS, PER_BYTE, PIXELS, Space, TABLES, Tile, VECTORS, WIDTH,
-};
+use crate::uint8::triples::{BLOCK, KERNELS, PER_BYTE, PIXELS, Sums, TABLES, Tile, Wide};
 use std::arch::x86_64::*;
 
 /// Exists only if the CPU has AVX-512F, AVX-512BW and AVX-512 VBMI.
@@ -22,52 +20,58 @@ impl Vbmi {
         all.then_some(Self(()))
     }
 
+    /// [`SimdU8::transpose`](crate::uint8::simd::SimdU8::transpose).
+    ///
+    /// # Safety
+    /// As there.
+    #[inline(always)]
+    pub(crate) unsafe fn transpose(
+        self,
+        from: *const u8,
+        distance: usize,
+        to: *mut u8,
+        pitch: usize,
+        size: [usize; 2],
+    ) {
+        // SAFETY: the token proves AVX-512F, AVX-512BW and VBMI; the caller promises pixels and rows.
+        unsafe { transpose(from, distance, to, pitch, size) }
+    }
+
     /// [`SimdU8::look_up`](crate::uint8::simd::SimdU8::look_up).
     ///
     /// # Safety
     /// As there.
     #[inline(always)]
-    pub(crate) unsafe fn look_up(self, tile: Tile<'_>, vectors: usize, space: &mut Space<__m512i>) {
+    pub(crate) unsafe fn look_up(self, tile: Tile<'_>, vectors: usize, wide: &mut Wide<__m512i>) {
         // SAFETY: the token proves AVX-512F, AVX-512BW and VBMI; the caller promises the tile.
         unsafe {
             match vectors {
-                1 => look_up_one(tile, space),
-                _ => look_up_two(tile, space),
+                1 => look_up::<1, 16>(tile, wide),
+                2 => look_up::<2, 8>(tile, wide),
+                3 => look_up::<3, 8>(tile, wide),
+                _ => look_up::<4, 4>(tile, wide),
             }
         }
     }
 }
 
-/// 64 pixels.
+/// `P` vectors of pixels, `K` kernels at a time: their sums are in registers. A table that is read serves `P`
+/// vectors, and a vector that is read serves `K` kernels.
 ///
 /// # Safety
 /// The tile must be valid for reads.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn look_up_one(tile: Tile<'_>, Space { wide, sums }: &mut Space<__m512i>) {
-    // SAFETY: the caller promises the tile.
-    unsafe { add_up::<1, KERNELS>(tile, 0, wide) };
-    in_order::<1>(wide, 0, sums);
-}
-
-/// 128 pixels.
-///
-/// # Safety
-/// The tile must be valid for reads.
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn look_up_two(tile: Tile<'_>, Space { wide, sums }: &mut Space<__m512i>) {
-    // Sixteen registers for sums here, too.
-    const HALF: usize = KERNELS / 2;
-    // SAFETY: the caller promises the tile.
-    unsafe {
-        add_up::<2, HALF>(tile, 0, wide);
-        add_up::<2, HALF>(tile, HALF, wide);
+unsafe fn look_up<const P: usize, const K: usize>(tile: Tile<'_>, wide: &mut Wide<__m512i>) {
+    if K == KERNELS {
+        // SAFETY: the caller promises the tile.
+        unsafe { add_up::<P, K>(tile, 0, wide) };
+        return;
     }
-    in_order::<2>(wide, 0, sums);
-    in_order::<2>(wide, 1, sums);
+    for first in (0..KERNELS).step_by(K) {
+        // SAFETY: as above.
+        unsafe { add_up::<P, K>(tile, first, wide) };
+    }
 }
-
-/// Memory for sums of 16 bits: of each kernel and vector of pixels those of even pixels, then those of odd ones.
-type Wide = [__m512i; 2 * KERNELS * VECTORS];
 
 /// The sums of `P` vectors of pixels and `K` kernels from `first` on.
 ///
@@ -75,7 +79,11 @@ type Wide = [__m512i; 2 * KERNELS * VECTORS];
 /// The tile must be valid for reads.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-unsafe fn add_up<const P: usize, const K: usize>(tile: Tile<'_>, first: usize, wide: &mut Wide) {
+unsafe fn add_up<const P: usize, const K: usize>(
+    tile: Tile<'_>,
+    first: usize,
+    wide: &mut Wide<__m512i>,
+) {
     let low = _mm512_set1_epi16(0xff);
     let rounds = tile
         .offsets
@@ -105,23 +113,30 @@ unsafe fn add_up<const P: usize, const K: usize>(tile: Tile<'_>, first: usize, w
         }
         for k in 0..K {
             for p in 0..P {
-                let at = 2 * ((first + k) * P + p);
+                let at = 2 * (p * KERNELS + first + k);
                 let mut even = _mm512_and_si512(bytes[k][p], low);
                 let mut odd = _mm512_srli_epi16::<8>(bytes[k][p]);
                 if round > 0 {
-                    even = _mm512_add_epi16(wide[at], even);
-                    odd = _mm512_add_epi16(wide[at + 1], odd);
+                    // SAFETY: the first round wrote them.
+                    let before = unsafe { [wide[at].assume_init(), wide[at + 1].assume_init()] };
+                    even = _mm512_add_epi16(before[0], even);
+                    odd = _mm512_add_epi16(before[1], odd);
                 }
-                (wide[at], wide[at + 1]) = (even, odd);
+                wide[at].write(even);
+                wide[at + 1].write(odd);
             }
         }
     }
 }
 
-/// The sums of vector `p` of the pixels, those of 16 kernels side by side.
+/// [`SimdU8::in_order`](crate::uint8::simd::SimdU8::in_order).
+///
+/// # Safety
+/// As there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn in_order<const P: usize>(wide: &Wide, p: usize, sums: &mut [[__m512i; 1]; PIXELS * VECTORS]) {
+pub(crate) unsafe fn in_order(wide: &Wide<__m512i>, vector: usize, sums: &mut Sums<__m512i>) {
+    let wide = &wide.as_chunks::<{ 2 * KERNELS }>().0[vector];
     // Words of the first or second operand, 8 from 8 · quarter on in both, each followed by a word of zeros.
     let words = |quarter: i16| {
         let from = |k: i16| (k / 8 * 32 + 8 * quarter + k % 8) as u16 as i32;
@@ -149,7 +164,8 @@ fn in_order<const P: usize>(wide: &Wide, p: usize, sums: &mut [[__m512i; 1]; PIX
         // Each step joins the pixels of twice as many kernels, within the quarters of registers.
         let mut two = [[_mm512_setzero_si512(); 2]; 8];
         for k in 0..8 {
-            let sums = |k: usize| wide[2 * (k * P + p) + odd];
+            // SAFETY: the caller promises the vector's sums.
+            let sums = |k: usize| unsafe { wide[2 * k + odd].assume_init() };
             let (a, b) = (sums(2 * k), sums(2 * k + 1));
             two[k] = [_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b)];
         }
@@ -173,7 +189,7 @@ fn in_order<const P: usize>(wide: &Wide, p: usize, sums: &mut [[__m512i; 1]; PIX
             for i in 0..8 {
                 let (a, b) = (eight[0][i], eight[1][i]);
                 let all = _mm512_maskz_permutex2var_epi16(0x5555_5555, a, order[quarter], b);
-                sums[p * PIXELS + 2 * (8 * quarter + i) + odd] = [all];
+                sums[2 * (8 * quarter + i) + odd] = [all];
             }
         }
     }
@@ -184,27 +200,90 @@ fn in_order<const P: usize>(wide: &Wide, p: usize, sums: &mut [[__m512i; 1]; PIX
 /// # Safety
 /// As there.
 #[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) unsafe fn transpose(from: impl Fn(usize) -> *const u8, to: *mut u8, pitch: usize) {
-    let mut rows = [_mm_setzero_si128(); BLOCK];
-    for p in 0..BLOCK {
-        // SAFETY: the caller promises 16 codes of each pixel.
-        rows[p] = unsafe { _mm_loadu_si128(from(p).cast()) };
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+unsafe fn transpose(
+    from: *const u8,
+    distance: usize,
+    to: *mut u8,
+    pitch: usize,
+    [rows, pixels]: [usize; 2],
+) {
+    // Byte i of pixel p, 16 · p + i, to place 4 · i + p.
+    let mut order = [0u8; PIXELS];
+    for (to, from) in order.iter_mut().enumerate() {
+        *from = (to % 4 * BLOCK + to / 4) as u8;
     }
-    // Each step puts byte i of two registers half of them apart side by side: register and byte, 8 bits of
-    // address together, are rotated by one bit, and four times that are the two exchanged.
-    for _ in 0..4 {
-        let mut next = rows;
-        for i in 0..BLOCK / 2 {
-            let (a, b) = (rows[i], rows[i + BLOCK / 2]);
-            next[2 * i] = _mm_unpacklo_epi8(a, b);
-            next[2 * i + 1] = _mm_unpackhi_epi8(a, b);
-        }
-        rows = next;
+    // SAFETY: there are 64 bytes.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    // Four pixels in each register, those of a channel side by side.
+    let mut fours = [_mm512_setzero_si512(); BLOCK];
+    for r in 0..BLOCK {
+        let pixel = |p: usize| from.wrapping_add((4 * r + p) * distance);
+        // SAFETY: the caller promises 16 bytes of each pixel.
+        let four = unsafe {
+            if distance == BLOCK {
+                _mm512_loadu_si512(pixel(0).cast())
+            } else {
+                let load = |p: usize| _mm_loadu_si128(pixel(p).cast());
+                let all = _mm512_castsi128_si512(load(0));
+                let all = _mm512_inserti32x4::<1>(all, load(1));
+                let all = _mm512_inserti32x4::<2>(all, load(2));
+                _mm512_inserti32x4::<3>(all, load(3))
+            }
+        };
+        fours[r] = _mm512_permutexvar_epi8(order, four);
+    }
+    // Quarter q of register 4 · r + i: 16 pixels from 16 · r on of channel 4 · q + i.
+    let mut sixteens = fours;
+    for r in (0..BLOCK).step_by(4) {
+        let [a, b, c, d] = [fours[r], fours[r + 1], fours[r + 2], fours[r + 3]];
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        sixteens[r] = _mm512_unpacklo_epi64(ab, cd);
+        sixteens[r + 1] = _mm512_unpackhi_epi64(ab, cd);
+        let (ab, cd) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        sixteens[r + 2] = _mm512_unpacklo_epi64(ab, cd);
+        sixteens[r + 3] = _mm512_unpackhi_epi64(ab, cd);
+    }
+    let mut all = sixteens;
+    for i in 0..4 {
+        let [a, b, c, d] = [
+            sixteens[i],
+            sixteens[4 + i],
+            sixteens[8 + i],
+            sixteens[12 + i],
+        ];
+        // Even quarters of both, then odd ones.
+        const EVEN: i32 = 0b10_00_10_00;
+        const ODD: i32 = 0b11_01_11_01;
+        let (ab, cd) = (
+            _mm512_shuffle_i32x4::<EVEN>(a, b),
+            _mm512_shuffle_i32x4::<EVEN>(c, d),
+        );
+        all[i] = _mm512_shuffle_i32x4::<EVEN>(ab, cd);
+        all[8 + i] = _mm512_shuffle_i32x4::<ODD>(ab, cd);
+        let (ab, cd) = (
+            _mm512_shuffle_i32x4::<ODD>(a, b),
+            _mm512_shuffle_i32x4::<ODD>(c, d),
+        );
+        all[4 + i] = _mm512_shuffle_i32x4::<EVEN>(ab, cd);
+        all[12 + i] = _mm512_shuffle_i32x4::<ODD>(ab, cd);
     }
     for channel in 0..BLOCK {
-        // SAFETY: the caller promises 16 rows of 16 bytes.
-        unsafe { _mm_storeu_si128(to.add(channel * pitch).cast(), rows[channel]) };
+        if channel >= rows {
+            return;
+        }
+        let to = to.wrapping_add(channel * pitch);
+        if pixels == PIXELS {
+            // SAFETY: the caller promises so many rows of 64 bytes.
+            unsafe { _mm512_storeu_si512(to.cast(), all[channel]) };
+            continue;
+        }
+        let mut rest = all[channel];
+        for first in (0..pixels).step_by(BLOCK) {
+            // SAFETY: as above, of as many bytes.
+            unsafe { _mm_storeu_si128(to.add(first).cast(), _mm512_castsi512_si128(rest)) };
+            rest = _mm512_alignr_epi64::<2>(rest, rest);
+        }
     }
 }
 
@@ -214,35 +293,18 @@ pub(crate) unsafe fn transpose(from: impl Fn(usize) -> *const u8, to: *mut u8, p
 /// # Safety
 /// As there.
 #[inline]
-#[target_feature(enable = "avx2")]
-pub(crate) unsafe fn join(from: *const u8, stride: usize, to: *mut u8) {
-    // SAFETY: the caller promises 16 strides and 16 bytes more, of which all of these are part, and the block.
-    unsafe {
-        let load = |at: usize| _mm_loadu_si128(from.add(at).cast());
-        let joined = match stride {
-            1 => {
-                let (a, b) = (_mm_slli_epi16::<4>(load(0)), _mm_slli_epi16::<2>(load(1)));
-                _mm_or_si128(_mm_or_si128(a, b), load(2))
-            }
-            2 => {
-                // The first two columns are a word, the third one is in the low half of the next.
-                let low = _mm_set1_epi16(0xff);
-                let words = |at: usize| {
-                    let (now, next) = (load(at), load(at + 2));
-                    let a = _mm_slli_epi16::<4>(_mm_and_si128(now, low));
-                    let b = _mm_slli_epi16::<2>(_mm_srli_epi16::<8>(now));
-                    _mm_or_si128(_mm_or_si128(a, b), _mm_and_si128(next, low))
-                };
-                _mm_packus_epi16(words(0), words(16))
-            }
-            _ => {
-                for place in 0..BLOCK {
-                    let three = from.add(place * stride).cast::<[u8; WIDTH]>().read();
-                    *to.add(place) = three[0] << 4 | three[1] << 2 | three[2];
-                }
-                return;
-            }
-        };
-        _mm_storeu_si128(to.cast(), joined);
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn join(from: *const u8, distance: usize, len: usize, to: *mut u8) {
+    for at in (0..len).step_by(PIXELS) {
+        let mask = u64::MAX >> (PIXELS - PIXELS.min(len - at));
+        // SAFETY: the mask leaves out what is behind the codes, and `to` has room for a whole vector.
+        unsafe {
+            let codes =
+                |i: usize| _mm512_maskz_loadu_epi8(mask, from.add(at + i * distance).cast());
+            let a = _mm512_slli_epi16::<4>(codes(0));
+            let b = _mm512_slli_epi16::<2>(codes(1));
+            let joined = _mm512_or_si512(_mm512_or_si512(a, b), codes(2));
+            _mm512_storeu_si512(to.add(at).cast(), joined);
+        }
     }
 }
