@@ -97,7 +97,9 @@ impl EngineError {
 
     /// For `map_err` on a kernel's result.
     pub(crate) fn kernel(node: &str) -> impl FnOnce(KernelError) -> Self {
-        let node = node.to_owned();
-        move |source| EngineError::Kernel { node, source }
+        move |source| EngineError::Kernel {
+            node: node.to_owned(),
+            source,
+        }
     }
 }

@@ -2,6 +2,11 @@
 
 use super::simd::SimdU8;
 
+/// Windows of a row that [`SimdU8::window_sums`] sums together.
+pub(crate) const WINDOWS: usize = 32;
+/// Pixels of a row that it reads for them, two more than there are windows and as many as make whole vectors.
+pub(crate) const WINDOWS_READ: usize = 36;
+
 /// The windows of a unit: rows of equally many, which may start anywhere in the input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Windows {
@@ -92,6 +97,10 @@ impl BoxSums {
             let end = (last + 1) * row_len;
             simd.pixel_sums(&x[end..end + border], channels, last_sums);
             self.starts.extend((0..rows.len()).map(starts));
+        } else if let Some(pitch) = self.at_once(simd, x, [first, last], windows) {
+            self.starts
+                .extend(rows.iter().map(|row| (row - first) * pitch));
+            return;
         } else {
             let end = last + height;
             let pixels = (end - first) * row_pixels + windows.border;
@@ -103,6 +112,33 @@ impl BoxSums {
         }
         sums_of_neighbours(&mut self.pixels, &mut self.columns, height, row_pixels);
         sums_of_neighbours(&mut self.columns, &mut self.windows, width, 1);
+    }
+}
+
+impl BoxSums {
+    /// The same in one pass, where the instruction set has one: returns the sums from a row to the next.
+    #[inline(always)]
+    fn at_once<S: SimdU8>(
+        &mut self,
+        simd: S,
+        x: &[u8],
+        [first, last]: [usize; 2],
+        windows: &Windows,
+    ) -> Option<usize> {
+        if windows.size != [3, 3] || windows.channels != S::WINDOW_CHANNELS {
+            return None;
+        }
+        let columns = (windows.per_row - 1) * windows.stride + 1;
+        let pitch = columns.next_multiple_of(WINDOWS);
+        let start = first * windows.row_pixels + windows.lead;
+        let rows = last - first + 1;
+        // What whole vectors read of the last row may be more than the input has.
+        let pixels = (rows + 1) * windows.row_pixels + pitch + WINDOWS_READ - WINDOWS;
+        let x = x.get(start * windows.channels..)?;
+        let x = x.get(..pixels * windows.channels)?;
+        self.windows.resize(rows * pitch, 0);
+        simd.window_sums(x, windows.row_len(), &mut self.windows, pitch);
+        Some(pitch)
     }
 }
 

@@ -131,6 +131,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Whether the register file has room for the weights of three taps beside a tile's sums, as
     /// tiles that slide along a row need.
     const SLIDE: bool;
+    /// Channels of the pixels that [`SimdU8::window_sums`] sums; 0 where it is not there.
+    const WINDOW_CHANNELS: usize = 0;
     /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
     const DOT: bool = false;
     /// Whether [`SimdU8::dot_pair`] is there.
@@ -160,6 +162,13 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     fn pixel_sums(self, x: &[u8], channels: usize, sums: &mut [i32]) {
         box_sum::pixel_sums(x, channels, sums);
     }
+
+    /// Writes minus the sum of the window of 3 x 3 pixels at each pixel of some rows: `pitch` of each row, a multiple of
+    /// [`WINDOWS`](box_sum::WINDOWS), whose pixels have [`SimdU8::WINDOW_CHANNELS`] channels. `x` goes from the first
+    /// pixel of the first row, whose successor is `row_len` further, to the last one of the last row's last windows and
+    /// `WINDOWS_READ - WINDOWS - 2` more.
+    #[inline(always)]
+    fn window_sums(self, _x: &[u8], _row_len: usize, _sums: &mut [i32], _pitch: usize) {}
 
     /// Appends a zero to each pixel; there are as many of both.
     #[inline(always)]

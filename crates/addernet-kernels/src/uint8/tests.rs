@@ -204,6 +204,17 @@ fn tiles_that_slide_take_any_number_of_channels() {
     check([2, 6, 16, 3], 32, 3, 1, 1);
 }
 
+/// Windows of 16 channels may be summed 32 at a time, where the input is long enough to read 36 pixels of its last row.
+#[test]
+fn windows_of_16_channels_are_summed_in_rows_of_any_length() {
+    for width in [16, 31, 32, 33, 40, 64, 70] {
+        for stride in [1, 2] {
+            check([2, 6, width, 16], 16, 3, stride, 1);
+            check([1, 7, width + 2, 16], 32, 3, stride, 0);
+        }
+    }
+}
+
 /// 64 pixels to a vector, one to four of these to a tile, full or not; and rows that vectors cross.
 #[test]
 fn looked_up_tiles_of_every_size() {

@@ -120,6 +120,7 @@ impl SimdU8 for Avx512Vnni {
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
     const SLIDE: bool = true;
+    const WINDOW_CHANNELS: usize = 16;
     const DOT: bool = true;
 
     #[inline(always)]
@@ -157,6 +158,12 @@ impl SimdU8 for Avx512Vnni {
                 _ => box_sum::pixel_sums(x, channels, sums),
             }
         }
+    }
+
+    #[inline(always)]
+    fn window_sums(self, x: &[u8], row_len: usize, sums: &mut [i32], pitch: usize) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW.
+        unsafe { window_sums_16(x, row_len, sums, pitch) }
     }
 
     #[inline(always)]
@@ -585,25 +592,83 @@ fn three_to_four(from: &[[u8; 3]], to: &mut [[u8; 4]]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
-    // Quadword 2i of the first operand is pixel i of `a`, 2i + 1 that of `b`; likewise `c`, `d`.
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 16, 20, 24, 28, 18, 22, 26, 30);
     let (x, rest) = x.as_chunks::<256>();
     let (sums, last) = sums.split_at_mut(x.len() * 16);
     for (x, sums) in x.iter().zip(sums.as_chunks_mut::<16>().0) {
-        let halves = |quarter: usize| {
-            // SAFETY: `x` has four quarters of 64 bytes.
-            let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add(quarter * 64).cast()) };
-            _mm512_sad_epu8(codes, _mm512_setzero_si512())
-        };
-        let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
-        let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
-        let all = _mm512_permutex2var_epi32(ab, order, cd);
-        let all = _mm512_sub_epi32(_mm512_setzero_si512(), all);
+        let all = _mm512_sub_epi32(_mm512_setzero_si512(), sums_of_16(x));
         // SAFETY: `sums` has 16 numbers.
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), all) };
     }
     box_sum::pixel_sums(rest, 16, last);
+}
+
+/// The sums of 16 pixels of 16 channels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sums_of_16(x: &[u8; 256]) -> __m512i {
+    // Quadword 2i of the first operand is pixel i of `a`, 2i + 1 that of `b`; likewise `c`, `d`.
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 16, 20, 24, 28, 18, 22, 26, 30);
+    let halves = |quarter: usize| {
+        // SAFETY: `x` has four quarters of 64 bytes.
+        let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add(quarter * 64).cast()) };
+        _mm512_sad_epu8(codes, _mm512_setzero_si512())
+    };
+    let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
+    let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
+    _mm512_permutex2var_epi32(ab, order, cd)
+}
+
+/// The sums of 36 pixels of 16 channels; of the last vector, only the first four are pixels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn sums_of_36(x: &[u8; 576]) -> [__m512i; 3] {
+    let [first, second, ..] = x.as_chunks::<256>().0 else {
+        return [_mm512_setzero_si512(); 3];
+    };
+    // SAFETY: 64 bytes are left.
+    let last = unsafe { _mm512_loadu_si512(x.as_ptr().add(512).cast()) };
+    let halves = _mm512_sad_epu8(last, _mm512_setzero_si512());
+    let last = _mm512_add_epi64(halves, _mm512_bsrli_epi128::<8>(halves));
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    let last = _mm512_permutexvar_epi32(order, last);
+    [sums_of_16(first), sums_of_16(second), last]
+}
+
+/// Minus the sums of windows of 3 x 3 pixels of 16 channels, 32 of a row at a time: rows' sums stay in registers
+/// until those of the next two are there.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn window_sums_16(x: &[u8], row_len: usize, sums: &mut [i32], pitch: usize) {
+    const BYTES: usize = box_sum::WINDOWS_READ * 16;
+    let rows = sums.len() / pitch;
+    for first in (0..pitch).step_by(box_sum::WINDOWS) {
+        let pixels = |row: usize| {
+            let x = &x[row * row_len + first * 16..];
+            match x.first_chunk::<BYTES>() {
+                Some(x) => sums_of_36(x),
+                None => [_mm512_setzero_si512(); 3],
+            }
+        };
+        let (mut top, mut middle) = (pixels(0), pixels(1));
+        for row in 0..rows {
+            let bottom = pixels(row + 2);
+            let mut columns = top;
+            for i in 0..3 {
+                columns[i] = _mm512_add_epi32(_mm512_add_epi32(top[i], middle[i]), bottom[i]);
+            }
+            let to = &mut sums[row * pitch + first..][..box_sum::WINDOWS];
+            for i in 0..2 {
+                let (a, b) = (columns[i], columns[i + 1]);
+                let all = _mm512_sub_epi32(_mm512_setzero_si512(), a);
+                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<1>(b, a));
+                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<2>(b, a));
+                // SAFETY: there is room for 32 numbers.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(16 * i).cast(), all) };
+            }
+            (top, middle) = (middle, bottom);
+        }
+    }
 }
 
 /// Minus the sums of pixels of 32 channels, 8 pixels at a time.
