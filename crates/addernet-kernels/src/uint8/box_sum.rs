@@ -2,10 +2,10 @@
 
 use super::simd::SimdU8;
 
-/// Windows of a row that [`SimdU8::window_sums`] sums together.
-pub(crate) const WINDOWS: usize = 32;
-/// Pixels of a row that it reads for them, two more than there are windows and as many as make whole vectors.
-pub(crate) const WINDOWS_READ: usize = 36;
+/// Bytes of the pixels at which [`SimdU8::window_sums`] sums windows together.
+pub(crate) const SUMMED: usize = 512;
+/// Bytes of a row that it reads for them: two more pixels, in a whole vector.
+pub(crate) const READ: usize = SUMMED + 64;
 
 /// The windows of a unit: rows of equally many, which may start anywhere in the input.
 #[derive(Clone, Copy, Debug)]
@@ -125,19 +125,24 @@ impl BoxSums {
         [first, last]: [usize; 2],
         windows: &Windows,
     ) -> Option<usize> {
-        if windows.size != [3, 3] || windows.channels != S::WINDOW_CHANNELS {
+        if !S::WINDOW_SUMS || windows.size != [3, 3] || !matches!(windows.channels, 16 | 32) {
             return None;
         }
         let columns = (windows.per_row - 1) * windows.stride + 1;
-        let pitch = columns.next_multiple_of(WINDOWS);
-        let start = first * windows.row_pixels + windows.lead;
+        let pitch = columns.next_multiple_of(SUMMED / windows.channels);
+        let start = first * windows.row_len() + windows.lead * windows.channels;
         let rows = last - first + 1;
         // What whole vectors read of the last row may be more than the input has.
-        let pixels = (rows + 1) * windows.row_pixels + pitch + WINDOWS_READ - WINDOWS;
-        let x = x.get(start * windows.channels..)?;
-        let x = x.get(..pixels * windows.channels)?;
+        let len = (rows + 1) * windows.row_len() + pitch * windows.channels + READ - SUMMED;
+        let x = x.get(start..)?.get(..len)?;
         self.windows.resize(rows * pitch, 0);
-        simd.window_sums(x, windows.row_len(), &mut self.windows, pitch);
+        simd.window_sums(
+            x,
+            windows.channels,
+            windows.row_len(),
+            &mut self.windows,
+            pitch,
+        );
         Some(pitch)
     }
 }

@@ -4,11 +4,12 @@
 use super::{
     RowSink,
     box_sum::{BoxSums, Windows},
+    output::Output,
     pack::{Layout, PackedWeightsU8},
     pixels::{self, Conv, PackedWeightsI8},
     rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
-    tile::{Output, Unit},
+    tile::Unit,
     triples::Planes,
 };
 use crate::{

@@ -6,8 +6,8 @@
 )]
 
 use super::{
+    output::{Output, Position},
     simd::{DotWindow, SimdU8, Task},
-    tile::{Output, Position},
 };
 use crate::{
     ConvGeometry, KernelError,

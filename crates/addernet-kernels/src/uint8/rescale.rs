@@ -2,8 +2,8 @@
 //! of the next layer. All of it wraps in i32; whoever chooses the constants proves that nothing does.
 
 use super::{
+    output::Position,
     simd::{SimdU8, Task},
-    tile::Position,
 };
 use crate::{KernelError, error::check_len};
 

@@ -131,8 +131,8 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Whether the register file has room for the weights of three taps beside a tile's sums, as
     /// tiles that slide along a row need.
     const SLIDE: bool;
-    /// Channels of the pixels that [`SimdU8::window_sums`] sums; 0 where it is not there.
-    const WINDOW_CHANNELS: usize = 0;
+    /// Whether [`SimdU8::window_sums`] is there.
+    const WINDOW_SUMS: bool = false;
     /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
     const DOT: bool = false;
     /// Whether [`SimdU8::dot_pair`] is there.
@@ -163,12 +163,20 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         box_sum::pixel_sums(x, channels, sums);
     }
 
-    /// Writes minus the sum of the window of 3 x 3 pixels at each pixel of some rows: `pitch` of each row, a multiple of
-    /// [`WINDOWS`](box_sum::WINDOWS), whose pixels have [`SimdU8::WINDOW_CHANNELS`] channels. `x` goes from the first
-    /// pixel of the first row, whose successor is `row_len` further, to the last one of the last row's last windows and
-    /// `WINDOWS_READ - WINDOWS - 2` more.
+    /// Writes minus the sum of the window of 3 x 3 pixels, of 16 or 32 channels, at each pixel of some rows: `pitch` of
+    /// each row, which are a multiple of [`SUMMED`](box_sum::SUMMED) bytes. `x` goes from the first row's first pixel,
+    /// whose successor in the next row is `row_len` further, through the two rows behind the last one to what is read
+    /// of the second. Only where [`SimdU8::WINDOW_SUMS`].
     #[inline(always)]
-    fn window_sums(self, _x: &[u8], _row_len: usize, _sums: &mut [i32], _pitch: usize) {}
+    fn window_sums(
+        self,
+        _x: &[u8],
+        _channels: usize,
+        _row_len: usize,
+        _sums: &mut [i32],
+        _pitch: usize,
+    ) {
+    }
 
     /// Appends a zero to each pixel; there are as many of both.
     #[inline(always)]

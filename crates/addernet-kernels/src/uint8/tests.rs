@@ -204,13 +204,17 @@ fn tiles_that_slide_take_any_number_of_channels() {
     check([2, 6, 16, 3], 32, 3, 1, 1);
 }
 
-/// Windows of 16 channels may be summed 32 at a time, where the input is long enough to read 36 pixels of its last row.
+/// Windows of 16 and 32 channels may be summed 32 or 16 at a time, where the input is long enough to read 36 or 18 pixels of
+/// its last row.
 #[test]
-fn windows_of_16_channels_are_summed_in_rows_of_any_length() {
-    for width in [16, 31, 32, 33, 40, 64, 70] {
+fn windows_are_summed_in_rows_of_any_length() {
+    for width in [8, 15, 16, 17, 31, 32, 33, 40, 64, 70] {
         for stride in [1, 2] {
             check([2, 6, width, 16], 16, 3, stride, 1);
+            check([2, 5, width, 32], 16, 3, stride, 1);
             check([1, 7, width + 2, 16], 32, 3, stride, 0);
+            check([1, 6, width + 2, 32], 32, 3, stride, 0);
+            check([1, 6, width + 2, 64], 16, 3, stride, 1);
         }
     }
 }

@@ -8,9 +8,10 @@
 
 use super::{
     box_sum::{BoxSums, Windows},
+    output::{Output, Position},
     pack::{Layout, PackedWeightsU8},
-    rescale::{ChannelScales, CodeRows, MapCodes, Residual},
-    simd::{Constants, MAX_LANES, SimdU8, Task, unrolled},
+    simd::{MAX_LANES, SimdU8, Task},
+    slide::{ANY, WIDTH},
     triples::Planes,
 };
 
@@ -20,182 +21,15 @@ const MAX_POINTERS: usize = 8;
 /// Output rows that are at least so long are divided into tiles of their own.
 const ROW_TILE: usize = 4;
 
-/// Kernel width of the sliding tiles.
-const WIDTH: usize = 3;
-
-/// In place of a number of channels that is known when the kernel is compiled.
-const ANY: usize = 0;
-
-/// What becomes of the sums of some output rows.
-pub(crate) enum Output<'a, 'c> {
-    /// They are stored, `[rows][windows.per_row][out_channels]`.
-    Sums(&'a mut [i32]),
-    /// They are scaled to codes.
-    Codes {
-        scales: &'a ChannelScales,
-        to: CodeRows<'a>,
-    },
-    /// They are scaled and added to a residual: the values of a map
-    /// `[rows][windows.per_row][out_channels]`, no less than `low`, which then become codes.
-    Map {
-        scales: &'a ChannelScales,
-        residual: Residual<'a>,
-        low: i16,
-        map: &'a mut [i16],
-        codes: &'a mut [MapCodes<'c>],
-        /// The first row's number among those that the maps of codes have.
-        first_row: usize,
-    },
-}
-
-impl Output<'_, '_> {
-    /// Panics unless `rows` rows of `width` pixels of `channels` fit, and, where sums are scaled, blocks of
-    /// `lanes` are whole.
-    pub(super) fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {
-        let len = rows * width * channels;
-        match self {
-            Output::Sums(y) => assert_eq!(y.len(), len),
-            Output::Codes { scales, to } => {
-                assert!(scales.channels() == channels && channels.is_multiple_of(lanes));
-                assert!(to.check(rows, width, channels).is_ok());
-            }
-            Output::Map {
-                scales,
-                residual,
-                map,
-                codes,
-                first_row,
-                ..
-            } => {
-                assert!(scales.channels() == channels && channels.is_multiple_of(lanes));
-                assert_eq!(map.len(), len);
-                if let Residual::Map(other) = residual {
-                    assert_eq!(other.len(), len);
-                }
-                for codes in codes.iter() {
-                    let rows = first_row + rows;
-                    assert!(codes.rows.check(rows, width, channels).is_ok());
-                }
-            }
-        }
-    }
-
-    /// Where a pixel's first channel is.
-    #[inline(always)]
-    pub(super) fn offset(&self, at: Position, width: usize, channels: usize) -> usize {
-        match self {
-            Output::Codes { to, .. } => to.offset(at),
-            _ => (at.row * width + at.column) * channels,
-        }
-    }
-
-    /// Writes what becomes of a tile's sums, those of `B` vectors of the `out_channels` from channel `first`
-    /// on; the sums of vector b lack `bias(b)`. Pixel p is at `position(p)`, and its channels begin at
-    /// `offset(p)` in the output.
-    ///
-    /// # Safety
-    /// The output must have been checked, each bias have the kernel's lanes, and the offsets be those of
-    /// pixels of the output.
-    #[inline(always)]
-    pub(super) unsafe fn store<'w, S: SimdU8, const P: usize, const B: usize>(
-        &mut self,
-        simd: S,
-        [out_channels, first]: [usize; 2],
-        bias: impl Fn(usize) -> &'w [i32],
-        offset: impl Fn(usize) -> usize,
-        position: impl Fn(usize) -> Position,
-        sums: &[[S::Sums; B]; P],
-    ) {
-        match self {
-            Output::Sums(y) if first + B * S::LANES <= out_channels => {
-                let y = y.as_mut_ptr().wrapping_add(first);
-                unrolled!(p to P, {
-                    for b in 0..B {
-                        // SAFETY: the pixel and all of the vector's channels are inside the output.
-                        unsafe {
-                            let sums = simd.add_bias(sums[p][b], bias(b));
-                            simd.store(y.add(offset(p) + b * S::LANES), sums);
-                        }
-                    }
-                });
-            }
-            Output::Sums(y) => {
-                let mut lanes = [[[0; MAX_LANES]; B]; P];
-                unrolled!(p to P, {
-                    for b in 0..B {
-                        // SAFETY: no vector has more than MAX_LANES lanes.
-                        unsafe {
-                            let sums = simd.add_bias(sums[p][b], bias(b));
-                            simd.store(lanes[p][b].as_mut_ptr(), sums);
-                        }
-                    }
-                });
-                for (p, lanes) in lanes.iter().enumerate() {
-                    for (b, lanes) in lanes.iter().enumerate() {
-                        let channel = first + b * S::LANES;
-                        let channels = S::LANES.min(out_channels - channel);
-                        copy_lanes(&mut y[offset(p) + channel..][..channels], lanes);
-                    }
-                }
-            }
-            Output::Codes { scales, to } => {
-                let constants = Constants::of(scales, first);
-                // SAFETY: `check` found that blocks are whole, so that constants and codes of all lanes
-                // are there.
-                unsafe {
-                    let codes = to.codes.as_mut_ptr().add(first);
-                    simd.store_codes(codes, offset, sums, constants, to.range);
-                }
-            }
-            Output::Map {
-                scales,
-                residual,
-                low,
-                map,
-                codes,
-                first_row,
-            } => {
-                let constants = Constants::of(scales, first);
-                let map = map.as_mut_ptr();
-                // SAFETY: `check` found that blocks are whole, so that constants, values and codes of all
-                // lanes are there.
-                unsafe {
-                    let map = map.add(first);
-                    let residual = match residual {
-                        Residual::None => None,
-                        Residual::InPlace => Some(map.cast_const()),
-                        Residual::Map(other) => Some(other.as_ptr().add(first)),
-                    };
-                    let place = |rows: &CodeRows<'_>, p| {
-                        let Position { row, column } = position(p);
-                        let row = *first_row + row;
-                        rows.offset(Position { row, column }) + first
-                    };
-                    simd.store_map(map, offset, sums, constants, residual, *low, codes, place);
-                }
-            }
-        }
-    }
-
-    /// From a pixel to the next in its row.
-    #[inline(always)]
-    pub(super) fn step(&self, channels: usize) -> usize {
-        match self {
-            Output::Codes { to, .. } => to.pixel_pitch,
-            _ => channels,
-        }
-    }
-}
-
 /// Some output rows of one convolution, all their channels: the unit of work of one thread.
 pub(crate) struct Unit<'a, 'c> {
-    weights: &'a PackedWeightsU8,
-    windows: &'a Windows,
+    pub(super) weights: &'a PackedWeightsU8,
+    pub(super) windows: &'a Windows,
     x: &'a [u8],
-    rows: &'a [usize],
-    sums: &'a mut BoxSums,
+    pub(super) rows: &'a [usize],
+    pub(super) sums: &'a mut BoxSums,
     planes: &'a mut Planes,
-    output: Output<'a, 'c>,
+    pub(super) output: Output<'a, 'c>,
 }
 
 impl<'a, 'c> Unit<'a, 'c> {
@@ -286,7 +120,7 @@ impl Task for Unit<'_, '_> {
 }
 
 /// The largest tile of so many vectors.
-const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
+pub(super) const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
     if B == 2 { S::PIXELS_2 } else { S::PIXELS_1 }
 }
 
@@ -397,78 +231,11 @@ impl Unit<'_, '_> {
 
     /// The rows of a window and of a kernel.
     #[inline(always)]
-    fn window_rows(&self) -> Rows {
+    pub(super) fn window_rows(&self) -> Rows {
         Rows {
             rows: self.windows.size[0],
             x_stride: self.windows.row_len(),
             vectors: self.weights.row_vectors(),
-        }
-    }
-
-    /// The same in tiles whose windows slide along one row: all sizes are constants, and a code
-    /// serves every window that sees it.
-    #[inline(always)]
-    fn sliding<S: SimdU8, const B: usize, const CHANNELS: usize, const STRIDE: usize>(
-        &mut self,
-        simd: S,
-        block: usize,
-    ) {
-        match max_pixels::<S, B>() {
-            16 => self.slide::<S, 16, B, CHANNELS, STRIDE>(simd, block),
-            8 => self.slide::<S, 8, B, CHANNELS, STRIDE>(simd, block),
-            _ => self.slide::<S, 4, B, CHANNELS, STRIDE>(simd, block),
-        }
-    }
-
-    #[inline(always)]
-    fn slide<
-        S: SimdU8,
-        const P: usize,
-        const B: usize,
-        const CHANNELS: usize,
-        const STRIDE: usize,
-    >(
-        &mut self,
-        simd: S,
-        block: usize,
-    ) {
-        if P > max_pixels::<S, B>() {
-            return; // Never happens; the compiler sees that and leaves larger tiles out.
-        }
-        // Copies, which no write to the output can change: the addresses of a tile must not wait for the
-        // tile before it.
-        let (windows, width) = (*self.windows, self.windows.per_row);
-        let rows = self.window_rows();
-        let w = self.operands::<S, P, B>(block).w;
-        let channels = self.weights.shape()[0];
-        let step = self.output.step(channels);
-        let tiles = width / P;
-        for row in 0..self.rows.len() {
-            let first = Position { row, column: 0 };
-            let mut x = self.window(first);
-            let mut to = self.output.offset(first, width, channels);
-            let mut x_sums = match S::MAX_IDENTITY {
-                true => self.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
-                false => std::ptr::null(),
-            };
-            let mut column = 0;
-            for _ in 0..tiles {
-                // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there,
-                // and `run` that rows of windows and of blocks are equally long and that blocks have this
-                // kernel's lanes.
-                unsafe {
-                    let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows);
-                    let position = |p| Position {
-                        row,
-                        column: column + p,
-                    };
-                    self.store(simd, block, |p| to + p * step, position, &sums);
-                }
-                x = x.wrapping_add(P * STRIDE * windows.channels);
-                x_sums = x_sums.wrapping_add(P * STRIDE);
-                to += P * step;
-                column += P;
-            }
         }
     }
 
@@ -544,7 +311,7 @@ impl Unit<'_, '_> {
     /// # Safety
     /// As [`Output::store`].
     #[inline(always)]
-    unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
+    pub(super) unsafe fn store<S: SimdU8, const P: usize, const B: usize>(
         &mut self,
         simd: S,
         block: usize,
@@ -564,7 +331,7 @@ impl Unit<'_, '_> {
 
     /// Where a window starts.
     #[inline(always)]
-    fn window(&self, Position { row, column }: Position) -> *const u8 {
+    pub(super) fn window(&self, Position { row, column }: Position) -> *const u8 {
         let w = self.windows;
         let start = self.rows[row] * w.row_len() + w.lead * w.channels + column * w.step();
         self.x.as_ptr().wrapping_add(start)
@@ -572,7 +339,10 @@ impl Unit<'_, '_> {
 
     /// What a tile of some blocks reads, without window sums.
     #[inline(always)]
-    fn operands<S: SimdU8, const P: usize, const B: usize>(&self, block: usize) -> Operands<P, B> {
+    pub(super) fn operands<S: SimdU8, const P: usize, const B: usize>(
+        &self,
+        block: usize,
+    ) -> Operands<P, B> {
         let mut at = Operands {
             w: [self.weights.block(block).as_ptr(); B],
             x_sums: [std::ptr::null(); P],
@@ -584,37 +354,23 @@ impl Unit<'_, '_> {
     }
 }
 
-/// The part of a vector that the last output channels fill. Not inlined, to keep the tiles' code
-/// short.
-#[inline(never)]
-fn copy_lanes(y: &mut [i32], lanes: &[i32; MAX_LANES]) {
-    y.copy_from_slice(&lanes[..y.len()]);
-}
-
-/// A pixel of a unit.
-#[derive(Clone, Copy)]
-pub(super) struct Position {
-    pub(super) row: usize,
-    pub(super) column: usize,
-}
-
 /// What a tile reads beside the input.
 #[derive(Clone, Copy)]
-struct Operands<const P: usize, const B: usize> {
+pub(super) struct Operands<const P: usize, const B: usize> {
     /// Each block's weights.
-    w: [*const u8; B],
+    pub(super) w: [*const u8; B],
     /// Each pixel's window sum, with the max identity.
     x_sums: [*const i32; P],
 }
 
 /// The rows of a window and of a kernel.
 #[derive(Clone, Copy)]
-struct Rows {
-    rows: usize,
+pub(super) struct Rows {
+    pub(super) rows: usize,
     /// Bytes from a row of the input to the next.
-    x_stride: usize,
+    pub(super) x_stride: usize,
     /// Vectors of weights, and groups of inputs, in a row.
-    vectors: usize,
+    pub(super) vectors: usize,
 }
 
 /// All terms of `P` pixels by `B` vectors.
@@ -658,85 +414,6 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
         }
         for w in &mut at.w {
             *w = w.wrapping_add(rows.vectors * vector);
-        }
-    }
-    sums
-}
-
-/// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns and of
-/// `CHANNELS` input channels, or, if that is [`ANY`], of as many as `rows` say.
-///
-/// # Safety
-/// `x` must be valid for reads of the input rows of the windows of `P` pixels, each `w` of a block, and
-/// `x_sums`, with the max identity, of the window sums of `P` pixels `STRIDE` apart.
-#[inline(always)]
-unsafe fn slide<
-    S: SimdU8,
-    const P: usize,
-    const B: usize,
-    const CHANNELS: usize,
-    const STRIDE: usize,
->(
-    simd: S,
-    mut x: *const u8,
-    mut w: [*const u8; B],
-    x_sums: *const i32,
-    rows: Rows,
-) -> [[S::Sums; B]; P] {
-    let vector = S::LANES * S::GROUP;
-    let groups = match CHANNELS {
-        ANY => rows.vectors / WIDTH,
-        _ => CHANNELS / S::GROUP,
-    };
-    let channels = groups * S::GROUP;
-    // SAFETY: the caller promises the window sums.
-    let mut sums = [[unsafe { simd.start(x_sums) }; B]; P];
-    for p in 1..P {
-        // SAFETY: as above.
-        sums[p] = [unsafe { simd.start(x_sums.wrapping_add(p * STRIDE)) }; B];
-    }
-    let factors = simd.factors();
-    for _ in 0..rows.rows {
-        for group in 0..groups {
-            // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
-            let mut weights = [[unsafe { simd.load(w[0].add(group * vector)) }; B]; WIDTH];
-            for v in 0..WIDTH {
-                for b in 0..B {
-                    let tap = (v * groups + group) * vector;
-                    // SAFETY: as above.
-                    weights[v][b] = unsafe { simd.load(w[b].add(tap)) };
-                }
-            }
-            let codes = |column: usize| {
-                let code = column * channels + group * S::GROUP;
-                // SAFETY: the column is inside the windows' row, which the caller promises.
-                unsafe { simd.broadcast(x.add(code)) }
-            };
-            let (mut left, mut middle) = (codes(0), codes(1));
-            for p in 0..P {
-                if STRIDE == 2 && p > 0 {
-                    middle = codes(p * STRIDE + 1);
-                }
-                let right = codes(p * STRIDE + 2);
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b], factors);
-                }
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b], factors);
-                }
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b], factors);
-                }
-                (left, middle) = if STRIDE == 1 {
-                    (middle, right)
-                } else {
-                    (right, right)
-                };
-            }
-        }
-        x = x.wrapping_add(rows.x_stride);
-        for w in &mut w {
-            *w = w.wrapping_add(WIDTH * groups * vector);
         }
     }
     sums

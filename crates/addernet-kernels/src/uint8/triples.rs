@@ -7,11 +7,7 @@
     allow(dead_code, reason = "no other instruction set looks sums up so far")
 )]
 
-use super::{
-    box_sum::Windows,
-    simd::SimdU8,
-    tile::{Position, Unit},
-};
+use super::{box_sum::Windows, output::Position, simd::SimdU8, tile::Unit};
 use crate::aligned::AlignedVec;
 use std::mem::MaybeUninit;
 

@@ -120,7 +120,7 @@ impl SimdU8 for Avx512Vnni {
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
     const SLIDE: bool = true;
-    const WINDOW_CHANNELS: usize = 16;
+    const WINDOW_SUMS: bool = true;
     const DOT: bool = true;
 
     #[inline(always)]
@@ -152,18 +152,30 @@ impl SimdU8 for Avx512Vnni {
         // SAFETY: the token proves AVX-512F and AVX-512BW.
         unsafe {
             match channels {
-                16 => pixel_sums_16(x, sums),
-                32 => pixel_sums_32(x, sums),
-                64 => pixel_sums_64(x, sums),
+                16 => pixel_sums::<16>(x, sums),
+                32 => pixel_sums::<32>(x, sums),
+                64 => pixel_sums::<64>(x, sums),
                 _ => box_sum::pixel_sums(x, channels, sums),
             }
         }
     }
 
     #[inline(always)]
-    fn window_sums(self, x: &[u8], row_len: usize, sums: &mut [i32], pitch: usize) {
+    fn window_sums(
+        self,
+        x: &[u8],
+        channels: usize,
+        row_len: usize,
+        sums: &mut [i32],
+        pitch: usize,
+    ) {
         // SAFETY: the token proves AVX-512F and AVX-512BW.
-        unsafe { window_sums_16(x, row_len, sums, pitch) }
+        unsafe {
+            match channels {
+                16 => window_sums::<16, 2>(x, row_len, sums, pitch),
+                _ => window_sums::<32, 1>(x, row_len, sums, pitch),
+            }
+        }
     }
 
     #[inline(always)]
@@ -588,143 +600,121 @@ fn three_to_four(from: &[[u8; 3]], to: &mut [[u8; 4]]) {
     maps::three_to_four(last, last_to);
 }
 
-/// Minus the sums of pixels of 16 channels, 16 pixels at a time.
+/// Minus the sums of pixels of 16, 32 or 64 channels, 16 pixels at a time.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pixel_sums_16(x: &[u8], sums: &mut [i32]) {
-    let (x, rest) = x.as_chunks::<256>();
-    let (sums, last) = sums.split_at_mut(x.len() * 16);
-    for (x, sums) in x.iter().zip(sums.as_chunks_mut::<16>().0) {
-        let all = _mm512_sub_epi32(_mm512_setzero_si512(), sums_of_16(x));
+fn pixel_sums<const CHANNELS: usize>(x: &[u8], sums: &mut [i32]) {
+    let (all, last) = sums.as_chunks_mut::<16>();
+    let mut pixels = x.chunks_exact(16 * CHANNELS);
+    for (x, sums) in pixels.by_ref().zip(all) {
+        let all = _mm512_sub_epi32(_mm512_setzero_si512(), sums_of_16::<CHANNELS>(x));
         // SAFETY: `sums` has 16 numbers.
         unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), all) };
     }
-    box_sum::pixel_sums(rest, 16, last);
+    box_sum::pixel_sums(pixels.remainder(), CHANNELS, last);
 }
 
-/// The sums of 16 pixels of 16 channels.
+/// The sums of 16 pixels of 16, 32 or 64 channels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn sums_of_16(x: &[u8; 256]) -> __m512i {
-    // Quadword 2i of the first operand is pixel i of `a`, 2i + 1 that of `b`; likewise `c`, `d`.
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 16, 20, 24, 28, 18, 22, 26, 30);
-    let halves = |quarter: usize| {
-        // SAFETY: `x` has four quarters of 64 bytes.
-        let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add(quarter * 64).cast()) };
-        _mm512_sad_epu8(codes, _mm512_setzero_si512())
+fn sums_of_16<const CHANNELS: usize>(x: &[u8]) -> __m512i {
+    assert!(x.len() >= 16 * CHANNELS);
+    // Quarters of registers are 16 codes: those of two registers side by side.
+    let quarters = |pair: usize| {
+        let [a, b] = [0, 1].map(|i| {
+            // SAFETY: 16 pixels are a quarter of `CHANNELS` registers.
+            let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add((2 * pair + i) * 64).cast()) };
+            _mm512_sad_epu8(codes, _mm512_setzero_si512())
+        });
+        _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
     };
-    let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
-    let ab = _mm512_add_epi64(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-    let cd = _mm512_add_epi64(_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
-    _mm512_permutex2var_epi32(ab, order, cd)
-}
-
-/// The sums of 36 pixels of 16 channels; of the last vector, only the first four are pixels.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn sums_of_36(x: &[u8; 576]) -> [__m512i; 3] {
-    let [first, second, ..] = x.as_chunks::<256>().0 else {
-        return [_mm512_setzero_si512(); 3];
-    };
-    // SAFETY: 64 bytes are left.
-    let last = unsafe { _mm512_loadu_si512(x.as_ptr().add(512).cast()) };
-    let halves = _mm512_sad_epu8(last, _mm512_setzero_si512());
-    let last = _mm512_add_epi64(halves, _mm512_bsrli_epi128::<8>(halves));
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-    let last = _mm512_permutexvar_epi32(order, last);
-    [sums_of_16(first), sums_of_16(second), last]
-}
-
-/// Minus the sums of windows of 3 x 3 pixels of 16 channels, 32 of a row at a time: rows' sums stay in registers
-/// until those of the next two are there.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn window_sums_16(x: &[u8], row_len: usize, sums: &mut [i32], pitch: usize) {
-    const BYTES: usize = box_sum::WINDOWS_READ * 16;
-    let rows = sums.len() / pitch;
-    for first in (0..pitch).step_by(box_sum::WINDOWS) {
-        let pixels = |row: usize| {
-            let x = &x[row * row_len + first * 16..];
-            match x.first_chunk::<BYTES>() {
-                Some(x) => sums_of_36(x),
-                None => [_mm512_setzero_si512(); 3],
-            }
-        };
-        let (mut top, mut middle) = (pixels(0), pixels(1));
-        for row in 0..rows {
-            let bottom = pixels(row + 2);
-            let mut columns = top;
-            for i in 0..3 {
-                columns[i] = _mm512_add_epi32(_mm512_add_epi32(top[i], middle[i]), bottom[i]);
-            }
-            let to = &mut sums[row * pitch + first..][..box_sum::WINDOWS];
-            for i in 0..2 {
-                let (a, b) = (columns[i], columns[i + 1]);
-                let all = _mm512_sub_epi32(_mm512_setzero_si512(), a);
-                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<1>(b, a));
-                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<2>(b, a));
-                // SAFETY: there is room for 32 numbers.
-                unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(16 * i).cast(), all) };
-            }
-            (top, middle) = (middle, bottom);
+    let halves = |pair: usize| neighbours(quarters(2 * pair), quarters(2 * pair + 1));
+    match CHANNELS {
+        16 => {
+            let order =
+                _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 16, 20, 24, 28, 18, 22, 26, 30);
+            _mm512_permutex2var_epi32(quarters(0), order, quarters(1))
+        }
+        32 => {
+            let order =
+                _mm512_setr_epi32(0, 4, 2, 6, 8, 12, 10, 14, 16, 20, 18, 22, 24, 28, 26, 30);
+            _mm512_permutex2var_epi32(halves(0), order, halves(1))
+        }
+        _ => {
+            let order =
+                _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let (a, b) = (
+                neighbours(halves(0), halves(1)),
+                neighbours(halves(2), halves(3)),
+            );
+            _mm512_permutex2var_epi32(a, order, b)
         }
     }
 }
 
-/// Minus the sums of pixels of 32 channels, 8 pixels at a time.
+/// The sums of the first two quarters and of the last two, of `a` and then of `b`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn pixel_sums_32(x: &[u8], sums: &mut [i32]) {
-    let (x, rest) = x.as_chunks::<256>();
-    let (sums, last) = sums.split_at_mut(x.len() * 8);
-    for (x, sums) in x.iter().zip(sums.as_chunks_mut::<8>().0) {
-        // Even pixels are in the low half, odd ones in the high half.
-        let words = quarters(x);
-        let words = _mm512_add_epi16(words, _mm512_shuffle_i64x2::<0b10_11_00_01>(words, words));
-        let words = _mm512_add_epi16(words, _mm512_bsrli_epi128::<8>(words));
-        let even = _mm512_castsi512_si128(words);
-        let odd = _mm512_extracti32x4_epi32::<2>(words);
-        let all = _mm256_cvtepu16_epi32(_mm_unpacklo_epi16(even, odd));
-        let all = _mm256_sub_epi32(_mm256_setzero_si256(), all);
-        // SAFETY: `sums` has 8 numbers.
-        unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), all) };
-    }
-    box_sum::pixel_sums(rest, 32, last);
+#[target_feature(enable = "avx512f")]
+fn neighbours(a: __m512i, b: __m512i) -> __m512i {
+    let even = _mm512_shuffle_i64x2::<0b10_00_10_00>(a, b);
+    _mm512_add_epi64(even, _mm512_shuffle_i64x2::<0b11_01_11_01>(a, b))
 }
 
-/// Minus the sums of pixels of 64 channels, 4 pixels at a time.
+/// The sums of the pixels in one register, 4 of 16 channels or 2 of 32, in the first lanes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn pixel_sums_64(x: &[u8], sums: &mut [i32]) {
-    let (x, rest) = x.as_chunks::<256>();
-    let (sums, last) = sums.split_at_mut(x.len() * 4);
-    for (x, sums) in x.iter().zip(sums.as_chunks_mut::<4>().0) {
-        let words = quarters(x);
-        let high = _mm512_extracti64x4_epi64::<1>(words);
-        let words = _mm256_add_epi16(_mm512_castsi512_si256(words), high);
-        let high = _mm256_extracti128_si256::<1>(words);
-        let words = _mm_add_epi16(_mm256_castsi256_si128(words), high);
-        let words = _mm_add_epi16(words, _mm_bsrli_si128::<8>(words));
-        let all = _mm_sub_epi32(_mm_setzero_si128(), _mm_cvtepu16_epi32(words));
-        // SAFETY: `sums` has 4 numbers.
-        unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), all) };
+fn sums_of_last<const CHANNELS: usize>(x: &[u8]) -> __m512i {
+    assert!(x.len() >= 64);
+    // SAFETY: there are 64 bytes.
+    let codes = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+    let halves = _mm512_sad_epu8(codes, _mm512_setzero_si512());
+    let quarters = _mm512_add_epi64(halves, _mm512_bsrli_epi128::<8>(halves));
+    if CHANNELS == 16 {
+        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+        return _mm512_permutexvar_epi32(order, quarters);
     }
-    box_sum::pixel_sums(rest, 64, last);
+    let order = _mm512_setr_epi32(0, 4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);
+    _mm512_permutexvar_epi32(order, neighbours(quarters, quarters))
 }
 
-/// Sums of 8 neighbouring codes: word i of quadword j is that of the j-th 8 of quarter i, at most 2,040. 16 words
-/// add up without overflow, and no pixel here has more than 8.
+/// [`SimdU8::window_sums`]: `V` vectors of windows of a row at a time. Sums of rows stay in registers until those of the next two are
+/// there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quarters(x: &[u8; 256]) -> __m512i {
-    let sums = |quarter: usize| {
-        // SAFETY: `x` has four quarters of 64 bytes.
-        let codes = unsafe { _mm512_loadu_si512(x.as_ptr().add(quarter * 64).cast()) };
-        _mm512_sad_epu8(codes, _mm512_setzero_si512())
-    };
-    let ab = _mm512_or_si512(sums(0), _mm512_slli_epi64::<16>(sums(1)));
-    let cd = _mm512_or_si512(sums(2), _mm512_slli_epi64::<16>(sums(3)));
-    _mm512_or_si512(ab, _mm512_slli_epi64::<32>(cd))
+fn window_sums<const CHANNELS: usize, const V: usize>(
+    x: &[u8],
+    row_len: usize,
+    sums: &mut [i32],
+    pitch: usize,
+) {
+    for first in (0..pitch).step_by(16 * V) {
+        let pixels = |row: usize| {
+            let x = &x[row * row_len + first * CHANNELS..][..box_sum::READ];
+            let mut all = [sums_of_last::<CHANNELS>(&x[16 * V * CHANNELS..]); 3];
+            for v in 0..V {
+                all[v] = sums_of_16::<CHANNELS>(&x[16 * v * CHANNELS..]);
+            }
+            all
+        };
+        let (mut top, mut middle) = (pixels(0), pixels(1));
+        for (row, sums) in sums.chunks_exact_mut(pitch).enumerate() {
+            let bottom = pixels(row + 2);
+            let mut columns = top;
+            for v in 0..V + 1 {
+                columns[v] = _mm512_add_epi32(_mm512_add_epi32(top[v], middle[v]), bottom[v]);
+            }
+            let to = &mut sums[first..][..16 * V];
+            for v in 0..V {
+                let (a, b) = (columns[v], columns[v + 1]);
+                let all = _mm512_sub_epi32(_mm512_setzero_si512(), a);
+                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<1>(b, a));
+                let all = _mm512_sub_epi32(all, _mm512_alignr_epi32::<2>(b, a));
+                // SAFETY: there is room for 16 numbers of each vector.
+                unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(16 * v).cast(), all) };
+            }
+            (top, middle) = (middle, bottom);
+        }
+    }
 }
 
 #[inline]

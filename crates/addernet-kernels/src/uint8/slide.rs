@@ -1,0 +1,167 @@
+//! Tiles whose windows slide along one row: a code that is read serves every window that sees it.
+#![allow(unsafe_code)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "counted loops over a constant number of registers are what the compiler unrolls"
+)]
+
+use super::{
+    output::Position,
+    simd::SimdU8,
+    tile::{Rows, Unit, max_pixels},
+};
+
+/// Kernel width of the sliding tiles.
+pub(super) const WIDTH: usize = 3;
+
+/// In place of a number of channels that is known when the kernel is compiled.
+pub(super) const ANY: usize = 0;
+
+impl Unit<'_, '_> {
+    /// All pixels of `B` blocks of output channels in the largest tiles, of which rows must have whole multiples. All
+    /// sizes are constants.
+    #[inline(always)]
+    pub(super) fn sliding<S: SimdU8, const B: usize, const CHANNELS: usize, const STRIDE: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+    ) {
+        match max_pixels::<S, B>() {
+            16 => self.slide::<S, 16, B, CHANNELS, STRIDE>(simd, block),
+            8 => self.slide::<S, 8, B, CHANNELS, STRIDE>(simd, block),
+            _ => self.slide::<S, 4, B, CHANNELS, STRIDE>(simd, block),
+        }
+    }
+
+    /// `P` pixels at a time, of which rows have whole multiples; `CHANNELS` may be [`ANY`].
+    #[inline(always)]
+    pub(super) fn slide<
+        S: SimdU8,
+        const P: usize,
+        const B: usize,
+        const CHANNELS: usize,
+        const STRIDE: usize,
+    >(
+        &mut self,
+        simd: S,
+        block: usize,
+    ) {
+        if P > max_pixels::<S, B>() {
+            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        }
+        // Copies, which no write to the output can change: the addresses of a tile must not wait for the
+        // tile before it.
+        let (windows, width) = (*self.windows, self.windows.per_row);
+        let rows = self.window_rows();
+        let w = self.operands::<S, P, B>(block).w;
+        let channels = self.weights.shape()[0];
+        let step = self.output.step(channels);
+        let tiles = width / P;
+        for row in 0..self.rows.len() {
+            let first = Position { row, column: 0 };
+            let mut x = self.window(first);
+            let mut to = self.output.offset(first, width, channels);
+            let mut x_sums = match S::MAX_IDENTITY {
+                true => self.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
+                false => std::ptr::null(),
+            };
+            let mut column = 0;
+            for _ in 0..tiles {
+                // SAFETY: `Unit::new` checked that the windows lie inside `x`, so that their sums are there,
+                // and `run` that rows of windows and of blocks are equally long and that blocks have this
+                // kernel's lanes.
+                unsafe {
+                    let sums = slide::<S, P, B, CHANNELS, STRIDE>(simd, x, w, x_sums, rows);
+                    let position = |p| Position {
+                        row,
+                        column: column + p,
+                    };
+                    self.store(simd, block, |p| to + p * step, position, &sums);
+                }
+                x = x.wrapping_add(P * STRIDE * windows.channels);
+                x_sums = x_sums.wrapping_add(P * STRIDE);
+                to += P * step;
+                column += P;
+            }
+        }
+    }
+}
+
+/// All terms of `P` neighbouring pixels of one row by `B` vectors, for kernels of [`WIDTH`] columns and of
+/// `CHANNELS` input channels, or, if that is [`ANY`], of as many as `rows` say.
+///
+/// # Safety
+/// `x` must be valid for reads of the input rows of the windows of `P` pixels, each `w` of a block, and
+/// `x_sums`, with the max identity, of the window sums of `P` pixels `STRIDE` apart.
+#[inline(always)]
+unsafe fn slide<
+    S: SimdU8,
+    const P: usize,
+    const B: usize,
+    const CHANNELS: usize,
+    const STRIDE: usize,
+>(
+    simd: S,
+    mut x: *const u8,
+    mut w: [*const u8; B],
+    x_sums: *const i32,
+    rows: Rows,
+) -> [[S::Sums; B]; P] {
+    let vector = S::LANES * S::GROUP;
+    let groups = match CHANNELS {
+        ANY => rows.vectors / WIDTH,
+        _ => CHANNELS / S::GROUP,
+    };
+    let channels = groups * S::GROUP;
+    // SAFETY: the caller promises the window sums.
+    let mut sums = [[unsafe { simd.start(x_sums) }; B]; P];
+    for p in 1..P {
+        // SAFETY: as above.
+        sums[p] = [unsafe { simd.start(x_sums.wrapping_add(p * STRIDE)) }; B];
+    }
+    let factors = simd.factors();
+    for _ in 0..rows.rows {
+        for group in 0..groups {
+            // SAFETY: taps and groups are inside the kernel's row, which the caller promises.
+            let mut weights = [[unsafe { simd.load(w[0].add(group * vector)) }; B]; WIDTH];
+            for v in 0..WIDTH {
+                for b in 0..B {
+                    let tap = (v * groups + group) * vector;
+                    // SAFETY: as above.
+                    weights[v][b] = unsafe { simd.load(w[b].add(tap)) };
+                }
+            }
+            let codes = |column: usize| {
+                let code = column * channels + group * S::GROUP;
+                // SAFETY: the column is inside the windows' row, which the caller promises.
+                unsafe { simd.broadcast(x.add(code)) }
+            };
+            let (mut left, mut middle) = (codes(0), codes(1));
+            for p in 0..P {
+                if STRIDE == 2 && p > 0 {
+                    middle = codes(p * STRIDE + 1);
+                }
+                let right = codes(p * STRIDE + 2);
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b], factors);
+                }
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b], factors);
+                }
+                for b in 0..B {
+                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b], factors);
+                }
+                (left, middle) = if STRIDE == 1 {
+                    (middle, right)
+                } else {
+                    (right, right)
+                };
+            }
+        }
+        x = x.wrapping_add(rows.x_stride);
+        for w in &mut w {
+            *w = w.wrapping_add(WIDTH * groups * vector);
+        }
+    }
+    sums
+}
