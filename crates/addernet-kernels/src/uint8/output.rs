@@ -113,6 +113,9 @@ impl Output<'_, '_> {
                 for (p, lanes) in lanes.iter().enumerate() {
                     for (b, lanes) in lanes.iter().enumerate() {
                         let channel = first + b * S::LANES;
+                        if channel >= out_channels {
+                            break; // Blocks of the ordinary convolution may have empty vectors.
+                        }
                         let channels = S::LANES.min(out_channels - channel);
                         copy_lanes(&mut y[offset(p) + channel..][..channels], lanes);
                     }

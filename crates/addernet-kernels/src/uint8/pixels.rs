@@ -148,11 +148,15 @@ impl Task for Conv<'_, '_> {
                     column += match width - column {
                         2.. if S::DOT_PAIR => self.pair(simd, block, at),
                         _ if !S::DOT => self.scalar(block, at),
-                        16.. => self.tile::<S, 16>(simd, block, at),
-                        8.. => self.tile::<S, 8>(simd, block, at),
-                        4.. => self.tile::<S, 4>(simd, block, at),
-                        2.. => self.tile::<S, 2>(simd, block, at),
-                        _ => self.tile::<S, 1>(simd, block, at),
+                        // Two vectors of sums for each pixel, and half as many registers.
+                        4.. if S::LANES < LANES => self.tile::<S, 4, 2>(simd, block, at),
+                        2.. if S::LANES < LANES => self.tile::<S, 2, 2>(simd, block, at),
+                        _ if S::LANES < LANES => self.tile::<S, 1, 2>(simd, block, at),
+                        16.. => self.tile::<S, 16, 1>(simd, block, at),
+                        8.. => self.tile::<S, 8, 1>(simd, block, at),
+                        4.. => self.tile::<S, 4, 1>(simd, block, at),
+                        2.. => self.tile::<S, 2, 1>(simd, block, at),
+                        _ => self.tile::<S, 1, 1>(simd, block, at),
                     };
                 }
             }
@@ -187,15 +191,23 @@ impl Conv<'_, '_> {
         &self.weights.data.as_slice()[block * len..][..len]
     }
 
-    /// `P` neighbouring pixels from `first` on; returns their number.
+    /// `P` neighbouring pixels from `first` on, `B` vectors of sums each; returns their number.
     #[inline(always)]
-    fn tile<S: SimdU8, const P: usize>(&mut self, simd: S, block: usize, first: Position) -> usize {
+    fn tile<S: SimdU8, const P: usize, const B: usize>(
+        &mut self,
+        simd: S,
+        block: usize,
+        first: Position,
+    ) -> usize {
+        if S::LANES * B != LANES {
+            return P; // Never happens; the compiler sees that and leaves the other tiles out.
+        }
         let (x, weights) = (self.input(first), self.block(block));
         let [height, groups] = self.window();
         let row_len = self.row_len();
         let step = self.geometry.stride()[1].saturating_mul(self.geometry.in_channels());
         let last = (P - 1) * step + (height - 1) * row_len + groups * PIXEL_GROUP;
-        assert!(last <= x.len() && S::LANES == LANES);
+        assert!(last <= x.len());
         let rows = Rows {
             height,
             groups,
@@ -206,8 +218,8 @@ impl Conv<'_, '_> {
         // SAFETY: the last pixel's last group is inside the input, and the block's weights are whole.
         let sums = unsafe {
             match (groups, step) {
-                (WIDTH, PIXEL_GROUP) => slide::<S, P>(simd, x, weights, rows),
-                _ => accumulate::<S, P>(simd, x, weights, rows),
+                (WIDTH, PIXEL_GROUP) => slide::<S, P, B>(simd, x, weights, rows),
+                _ => accumulate::<S, P, B>(simd, x, weights, rows),
             }
         };
         let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
@@ -302,20 +314,23 @@ struct Rows {
 /// # Safety
 /// `x` must be valid for reads of the windows, `w` of a block.
 #[inline(always)]
-unsafe fn accumulate<S: SimdU8, const P: usize>(
+unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
     simd: S,
     mut x: *const u8,
     mut w: *const i8,
     rows: Rows,
-) -> [[S::Sums; 1]; P] {
+) -> [[S::Sums; B]; P] {
     // SAFETY: without the max identity's part, nothing is read.
-    let mut sums = [[unsafe { simd.start(&0) }]; P];
+    let mut sums = [[unsafe { simd.start(&0) }; B]; P];
     for _ in 0..rows.height {
         for group in 0..rows.groups {
             for p in 0..P {
                 let x = x.wrapping_add(p * rows.step + group * PIXEL_GROUP);
-                // SAFETY: the group is inside the row, which the caller promises.
-                sums[p][0] = unsafe { simd.dot(sums[p][0], x, w) };
+                for b in 0..B {
+                    let w = w.wrapping_add(b * S::LANES * PIXEL_GROUP);
+                    // SAFETY: the group is inside the row, which the caller promises.
+                    sums[p][b] = unsafe { simd.dot(sums[p][b], x, w) };
+                }
             }
             w = w.wrapping_add(VECTOR);
         }
@@ -330,14 +345,14 @@ unsafe fn accumulate<S: SimdU8, const P: usize>(
 /// # Safety
 /// As [`accumulate`].
 #[inline(always)]
-unsafe fn slide<S: SimdU8, const P: usize>(
+unsafe fn slide<S: SimdU8, const P: usize, const B: usize>(
     simd: S,
     mut x: *const u8,
     mut w: *const i8,
     rows: Rows,
-) -> [[S::Sums; 1]; P] {
+) -> [[S::Sums; B]; P] {
     // SAFETY: without the max identity's part, nothing is read.
-    let mut sums = [[unsafe { simd.start(&0) }]; P];
+    let mut sums = [[unsafe { simd.start(&0) }; B]; P];
     for _ in 0..rows.height {
         for p in 0..P {
             for v in 0..WIDTH {
@@ -345,8 +360,11 @@ unsafe fn slide<S: SimdU8, const P: usize>(
                     x.wrapping_add((p + v) * PIXEL_GROUP),
                     w.wrapping_add(v * VECTOR),
                 );
-                // SAFETY: the group is inside the row, which the caller promises.
-                sums[p][0] = unsafe { simd.dot(sums[p][0], x, w) };
+                for b in 0..B {
+                    let w = w.wrapping_add(b * S::LANES * PIXEL_GROUP);
+                    // SAFETY: the group is inside the row, which the caller promises.
+                    sums[p][b] = unsafe { simd.dot(sums[p][b], x, w) };
+                }
             }
         }
         x = x.wrapping_add(rows.row_len);

@@ -61,21 +61,45 @@ impl Constants {
         }
     }
 
-    /// The scaled sum of one lane.
+    /// Copies of the constants of `lanes` lanes, at most [`MAX_LANES`].
     ///
     /// # Safety
-    /// The constants must be valid for reads of more than `lane` numbers.
+    /// The constants must be valid for reads of as many numbers.
     #[inline(always)]
-    unsafe fn scale(self, lane: usize, sum: i32) -> i32 {
-        // SAFETY: the caller promises it.
-        let (multiplier, offset, shift) = unsafe {
-            (
-                *self.multiplier.add(lane),
-                *self.offset.add(lane),
-                *self.shift.add(lane),
-            )
-        };
-        sum.wrapping_mul(multiplier).wrapping_add(offset) >> (shift & 31)
+    unsafe fn lanes(self, first: usize, lanes: usize) -> LaneConstants {
+        let mut all = LaneConstants::default();
+        for lane in 0..lanes {
+            // SAFETY: the caller promises them.
+            unsafe {
+                all.multiplier[lane] = *self.multiplier.add(first + lane);
+                all.offset[lane] = *self.offset.add(first + lane);
+                all.shift[lane] = *self.shift.add(first + lane);
+            }
+        }
+        all
+    }
+}
+
+/// Constants in arrays of their own: what is computed from them can be computed in vectors, because no write to the output
+/// changes them.
+#[derive(Clone, Copy, Default)]
+struct LaneConstants {
+    multiplier: [i32; MAX_LANES],
+    offset: [i32; MAX_LANES],
+    shift: [u32; MAX_LANES],
+}
+
+impl LaneConstants {
+    #[inline(always)]
+    fn scale(&self, sums: &[i32; MAX_LANES]) -> [i32; MAX_LANES] {
+        let mut z = [0; MAX_LANES];
+        for lane in 0..MAX_LANES {
+            z[lane] = sums[lane]
+                .wrapping_mul(self.multiplier[lane])
+                .wrapping_add(self.offset[lane])
+                >> (self.shift[lane] & 31);
+        }
+        z
     }
 }
 
@@ -133,7 +157,7 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     const SLIDE: bool;
     /// Whether [`SimdU8::window_sums`] is there.
     const WINDOW_SUMS: bool = false;
-    /// Whether [`SimdU8::dot`] is there, on sums of 16 lanes.
+    /// Whether [`SimdU8::dot`] is there, on sums of 16 or 8 lanes.
     const DOT: bool = false;
     /// Whether [`SimdU8::dot_pair`] is there.
     const DOT_PAIR: bool = false;
@@ -360,17 +384,18 @@ pub(crate) unsafe fn portable_codes<S: SimdU8, const P: usize, const B: usize>(
     constants: Constants,
     range: CodeRange,
 ) {
-    for (p, sums) in sums.iter().enumerate() {
-        for (b, &sums) in sums.iter().enumerate() {
+    for b in 0..B {
+        // SAFETY: the caller promises the constants.
+        let constants = unsafe { constants.lanes(b * S::LANES, S::LANES) };
+        for (p, sums) in sums.iter().enumerate() {
             let mut lanes = [0; MAX_LANES];
-            // SAFETY: no vector has more lanes; the caller promises constants and codes.
+            // SAFETY: no vector has more lanes.
+            unsafe { simd.store(lanes.as_mut_ptr(), sums[b]) };
+            let codes = constants.scale(&lanes).map(|z| range.code(z));
+            // SAFETY: the caller promises the codes.
             unsafe {
-                simd.store(lanes.as_mut_ptr(), sums);
                 let to = to.add(offset(p) + b * S::LANES);
-                for (lane, &sum) in lanes.iter().enumerate().take(S::LANES) {
-                    let z = constants.scale(b * S::LANES + lane, sum);
-                    *to.add(lane) = range.code(z);
-                }
+                std::ptr::copy_nonoverlapping(codes.as_ptr(), to, S::LANES);
             }
         }
     }
@@ -393,27 +418,35 @@ pub(crate) unsafe fn portable_map<S: SimdU8, const P: usize, const B: usize>(
     codes: &mut [MapCodes<'_>],
     place: impl Fn(&CodeRows<'_>, usize) -> usize,
 ) {
-    for (p, sums) in sums.iter().enumerate() {
-        for (b, &sums) in sums.iter().enumerate() {
+    for b in 0..B {
+        // SAFETY: the caller promises the constants.
+        let constants = unsafe { constants.lanes(b * S::LANES, S::LANES) };
+        for (p, sums) in sums.iter().enumerate() {
             let mut lanes = [0; MAX_LANES];
-            let mut values = [0; MAX_LANES];
+            let mut added = [0; MAX_LANES];
             let at = offset(p) + b * S::LANES;
-            // SAFETY: no vector has more lanes; the caller promises constants, residuals, values and
-            // codes.
+            // SAFETY: no vector has more lanes; the caller promises residuals.
             unsafe {
-                simd.store(lanes.as_mut_ptr(), sums);
-                for lane in 0..S::LANES {
-                    let z = constants.scale(b * S::LANES + lane, lanes[lane]);
-                    let added = residual.map_or(0, |residual| *residual.add(at + lane));
-                    values[lane] = finish(z, added, low);
-                    *map.add(at + lane) = values[lane];
+                simd.store(lanes.as_mut_ptr(), sums[b]);
+                if let Some(residual) = residual {
+                    let from = residual.add(at);
+                    std::ptr::copy_nonoverlapping(from, added.as_mut_ptr(), S::LANES);
                 }
-                for MapCodes { scale, rows } in codes.iter_mut() {
-                    let to = place(rows, p) + b * S::LANES;
-                    for lane in 0..S::LANES {
-                        let q = scale.scale(values[lane]);
-                        *rows.codes.as_mut_ptr().add(to + lane) = rows.range.code(q);
-                    }
+            }
+            let z = constants.scale(&lanes);
+            let mut values = [0; MAX_LANES];
+            for lane in 0..MAX_LANES {
+                values[lane] = finish(z[lane], added[lane], low);
+            }
+            // SAFETY: the caller promises values.
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), map.add(at), S::LANES) };
+            for MapCodes { scale, rows } in codes.iter_mut() {
+                let to = place(rows, p) + b * S::LANES;
+                let codes = values.map(|v| rows.range.code(scale.scale(v)));
+                // SAFETY: the caller promises codes.
+                unsafe {
+                    let to = rows.codes.as_mut_ptr().add(to);
+                    std::ptr::copy_nonoverlapping(codes.as_ptr(), to, S::LANES);
                 }
             }
         }

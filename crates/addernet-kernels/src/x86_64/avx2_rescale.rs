@@ -8,13 +8,13 @@ use crate::uint8::{
 use std::arch::x86_64::*;
 
 /// Most octets of a tile.
-const MOST: usize = 8;
+const MOST: usize = 16;
 
 /// A loop over pairs of octets, written out: the compiler gives up on unrolling bodies as long as these, and
 /// then keeps the registers in memory.
 macro_rules! pairs {
     ($first:ident, $second:ident of $count:expr, $body:block) => {
-        pairs!(@each $first $second ($count) $body 0 2 4 6)
+        pairs!(@each $first $second ($count) $body 0 2 4 6 8 10 12 14)
     };
     (@each $first:ident $second:ident ($count:expr) $body:block $($at:literal)*) => {
         $(
@@ -50,6 +50,27 @@ impl Scale {
                 shift: _mm256_loadu_si256(from.shift.cast()),
             }
         }
+    }
+
+    /// Those of `B` neighbouring octets.
+    ///
+    /// # Safety
+    /// The constants must be valid for reads of `8 B` numbers each.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn load_all<const B: usize>(from: Constants) -> [Self; B] {
+        // SAFETY: the caller promises the first 8 numbers of each.
+        let mut all = [unsafe { Self::load(from) }; B];
+        for (b, scale) in all.iter_mut().enumerate().skip(1) {
+            let from = Constants {
+                multiplier: from.multiplier.wrapping_add(8 * b),
+                offset: from.offset.wrapping_add(8 * b),
+                shift: from.shift.wrapping_add(8 * b),
+            };
+            // SAFETY: and all others.
+            *scale = unsafe { Self::load(from) };
+        }
+        all
     }
 
     /// (s · multiplier + offset) >> shift in 8 lanes.

@@ -164,6 +164,7 @@ impl SimdU8 for Avx2Vnni {
     const PIXELS_2: usize = 5;
     const PIXELS_1: usize = 8;
     const SLIDE: bool = false;
+    const DOT: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m256i {
@@ -208,6 +209,55 @@ impl SimdU8 for Avx2Vnni {
     }
 
     #[inline(always)]
+    unsafe fn dot(self, sums: __m256i, x: *const u8, w: *const i8) -> __m256i {
+        // SAFETY: the token proves AVX2 and AVX-VNNI; the caller promises 4 and 32 readable bytes.
+        unsafe {
+            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+            _mm256_dpbusd_avx_epi32(sums, x, _mm256_loadu_si256(w.cast()))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const P: usize, const B: usize>(
+        self,
+        to: *mut u8,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m256i; B]; P],
+        constants: Constants,
+        range: CodeRange,
+    ) {
+        // SAFETY: the token proves AVX2; the caller promises constants and codes.
+        unsafe {
+            let scales = Scale::load_all::<B>(constants);
+            let z = |i: usize| scales[i % B].scale(sums[i / B][i % B]);
+            let to = |i: usize| to.add(offset(i / B) + i % B * 8);
+            avx2_rescale::store_codes(P * B, z, to, range);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_map<const P: usize, const B: usize>(
+        self,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m256i; B]; P],
+        constants: Constants,
+        residual: Option<*const i16>,
+        low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
+    ) {
+        // SAFETY: the token proves AVX2; the caller promises constants, residuals, values and codes.
+        unsafe {
+            let scales = Scale::load_all::<B>(constants);
+            let z = |i: usize| scales[i % B].scale(sums[i / B][i % B]);
+            let at = |i: usize| offset(i / B) + i % B * 8;
+            let place = |rows: &CodeRows<'_>, i: usize| place(rows, i / B) + i % B * 8;
+            avx2_rescale::store_map(P * B, z, map, at, residual, low, codes, place);
+        }
+    }
+
+    #[inline(always)]
     fn forget(self, codes: &mut __m256i) {
         // SAFETY: the token proves AVX2.
         *codes = unsafe { hide(*codes) };
@@ -229,7 +279,11 @@ impl SimdU8 for Avx2Vnni {
 /// As there.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn dot_pair(x: [*const u8; 2], window: DotWindow, w: *const i8) -> [[i32; 16]; 2] {
+pub(super) unsafe fn dot_pair(
+    x: [*const u8; 2],
+    window: DotWindow,
+    w: *const i8,
+) -> [[i32; 16]; 2] {
     let DotWindow {
         height,
         groups,

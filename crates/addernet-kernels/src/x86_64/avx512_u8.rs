@@ -6,11 +6,12 @@
     reason = "counted loops over a constant number of registers are what the compiler unrolls"
 )]
 
+use super::avx2_u8::dot_pair;
 use super::vbmi::{self, Vbmi};
 use crate::uint8::{
     box_sum, maps,
     rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
-    simd::{Constants, SimdU8, Task, unrolled},
+    simd::{Constants, DotWindow, SimdU8, Task, portable_codes, portable_map, unrolled},
     triples::{Sums, Tile, Wide},
 };
 use std::arch::{asm, x86_64::*};
@@ -40,6 +41,7 @@ impl SimdU8 for Avx512U8 {
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 8;
     const SLIDE: bool = true;
+    const DOT_PAIR: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m512i {
@@ -72,6 +74,56 @@ impl SimdU8 for Avx512U8 {
     unsafe fn store(self, to: *mut i32, sums: __m512i) {
         // SAFETY: the token proves AVX-512F; the caller promises 8 writable numbers.
         unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi64_epi32(sums)) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_pair(self, x: [*const u8; 2], window: DotWindow, w: *const i8) -> [[i32; 16]; 2] {
+        // SAFETY: the token proves AVX-512F and with it AVX2; the caller promises the windows and the weights.
+        unsafe { dot_pair(x, window, w) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_codes<const P: usize, const B: usize>(
+        self,
+        to: *mut u8,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
+        constants: Constants,
+        range: CodeRange,
+    ) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants and codes.
+        unsafe {
+            match low_halves(sums) {
+                Some(sums) => store_codes_of_sums(to, offset, &sums, constants, range),
+                None => portable_codes(self, to, offset, sums, constants, range),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_map<const P: usize, const B: usize>(
+        self,
+        map: *mut i16,
+        offset: impl Fn(usize) -> usize,
+        sums: &[[__m512i; B]; P],
+        constants: Constants,
+        residual: Option<*const i16>,
+        low: i16,
+        codes: &mut [MapCodes<'_>],
+        place: impl Fn(&CodeRows<'_>, usize) -> usize,
+    ) {
+        // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals, values
+        // and codes.
+        unsafe {
+            match low_halves(sums) {
+                Some(sums) => {
+                    store_map_of_sums(map, offset, &sums, constants, residual, low, codes, place)
+                }
+                None => portable_map(
+                    self, map, offset, sums, constants, residual, low, codes, place,
+                ),
+            }
+        }
     }
 
     #[inline(always)]
@@ -221,16 +273,7 @@ impl SimdU8 for Avx512Vnni {
         range: CodeRange,
     ) {
         // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants and codes.
-        unsafe {
-            let constants: [Scale; B] = Scale::load(constants);
-            let to = |p: usize| to.add(offset(p));
-            // As many pixels as make 64 codes; what is missing is made of the last one.
-            unrolled!(p to P, 4 / B, {
-                let z = |i: usize| constants[i % B].scale(sums[(p + i / B).min(P - 1)][i % B]);
-                let codes = encode(codes(z(0), z(1), z(2), z(3)), range);
-                store_codes::<B>(P - p, |i| to(p + i), codes);
-            });
-        }
+        unsafe { store_codes_of_sums(to, offset, sums, constants, range) }
     }
 
     #[inline(always)]
@@ -248,51 +291,7 @@ impl SimdU8 for Avx512Vnni {
         // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals, values
         // and codes.
         unsafe {
-            let constants: [Scale; B] = Scale::load(constants);
-            let low = _mm512_set1_epi16(low);
-            // 32 values from pixel p on: its own, or with those of the next one.
-            let mut all = [_mm512_setzero_si512(); 8];
-            let together = 2 / B;
-            unrolled!(p to P, together, {
-                let one = p + 1 == P && B == 1;
-                let first = constants[0].scale(sums[p][0]);
-                let second = match (B, one) {
-                    (2, _) => constants[B - 1].scale(sums[p][B - 1]),
-                    (_, true) => first,
-                    _ => constants[0].scale(sums[(p + 1).min(P - 1)][0]),
-                };
-                let mut values = values(first, second);
-                let at = offset(p);
-                if !one && (B == 2 || offset(p + 1) == at + 16) {
-                    if let Some(residual) = residual {
-                        let residual = _mm512_loadu_si512(residual.add(at).cast());
-                        values = _mm512_adds_epi16(values, residual);
-                    }
-                    values = _mm512_max_epi16(values, low);
-                    _mm512_storeu_si512(map.add(at).cast(), values);
-                } else {
-                    let next = if one { at } else { offset(p + 1) };
-                    if let Some(residual) = residual {
-                        let first = _mm256_loadu_si256(residual.add(at).cast());
-                        let second = _mm256_loadu_si256(residual.add(next).cast());
-                        let residual =
-                            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
-                        values = _mm512_adds_epi16(values, residual);
-                    }
-                    values = _mm512_max_epi16(values, low);
-                    // A single pixel's values are in both halves.
-                    let second = _mm512_extracti64x4_epi64::<1>(values);
-                    _mm256_storeu_si256(map.add(at).cast(), _mm512_castsi512_si256(values));
-                    _mm256_storeu_si256(map.add(next).cast(), second);
-                }
-                all[p / together] = values;
-            });
-            for MapCodes { scale, rows } in codes.iter_mut() {
-                match HighQuantizer::new(*scale) {
-                    Some(quantizer) => write_codes::<_, P, B>(quantizer, &all, rows, &place),
-                    None => write_codes::<_, P, B>(Quantizer::new(*scale), &all, rows, &place),
-                }
-            }
+            store_map_of_sums(map, offset, sums, constants, residual, low, codes, place);
         }
     }
 
@@ -349,6 +348,120 @@ impl SimdU8 for Avx512Vnni {
         }
         // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
         unsafe { inner(self, task) }
+    }
+}
+
+/// Of two vectors of sums of 64 bits one of 32; of single vectors none.
+///
+/// # Safety
+/// The CPU must have AVX-512F.
+#[inline(always)]
+unsafe fn low_halves<const P: usize, const B: usize>(
+    sums: &[[__m512i; B]; P],
+) -> Option<[[__m512i; 1]; P]> {
+    if B != 2 {
+        return None;
+    }
+    // SAFETY: the caller promises AVX-512F.
+    unsafe {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let mut all = [[even]; P];
+        for p in 0..P {
+            all[p] = [_mm512_permutex2var_epi32(sums[p][0], even, sums[p][B - 1])];
+        }
+        Some(all)
+    }
+}
+
+/// [`SimdU8::store_codes`] of sums of 32 bits, 16 in a vector.
+///
+/// # Safety
+/// As there; the CPU must have AVX-512F and AVX-512BW.
+#[inline(always)]
+unsafe fn store_codes_of_sums<const P: usize, const B: usize>(
+    to: *mut u8,
+    offset: impl Fn(usize) -> usize,
+    sums: &[[__m512i; B]; P],
+    constants: Constants,
+    range: CodeRange,
+) {
+    // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants and codes.
+    unsafe {
+        let constants: [Scale; B] = Scale::load(constants);
+        let to = |p: usize| to.add(offset(p));
+        // As many pixels as make 64 codes; what is missing is made of the last one.
+        unrolled!(p to P, 4 / B, {
+            let z = |i: usize| constants[i % B].scale(sums[(p + i / B).min(P - 1)][i % B]);
+            let codes = encode(codes(z(0), z(1), z(2), z(3)), range);
+            store_codes::<B>(P - p, |i| to(p + i), codes);
+        });
+    }
+}
+
+/// [`SimdU8::store_map`] of sums of 32 bits, 16 in a vector.
+///
+/// # Safety
+/// As there; the CPU must have AVX-512F and AVX-512BW.
+#[expect(clippy::too_many_arguments, reason = "one operation on a tile")]
+#[inline(always)]
+unsafe fn store_map_of_sums<const P: usize, const B: usize>(
+    map: *mut i16,
+    offset: impl Fn(usize) -> usize,
+    sums: &[[__m512i; B]; P],
+    constants: Constants,
+    residual: Option<*const i16>,
+    low: i16,
+    codes: &mut [MapCodes<'_>],
+    place: impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    // SAFETY: the token proves AVX-512F and AVX-512BW; the caller promises constants, residuals, values
+    // and codes.
+    unsafe {
+        let constants: [Scale; B] = Scale::load(constants);
+        let low = _mm512_set1_epi16(low);
+        // 32 values from pixel p on: its own, or with those of the next one.
+        let mut all = [_mm512_setzero_si512(); 8];
+        let together = 2 / B;
+        unrolled!(p to P, together, {
+            let one = p + 1 == P && B == 1;
+            let first = constants[0].scale(sums[p][0]);
+            let second = match (B, one) {
+                (2, _) => constants[B - 1].scale(sums[p][B - 1]),
+                (_, true) => first,
+                _ => constants[0].scale(sums[(p + 1).min(P - 1)][0]),
+            };
+            let mut values = values(first, second);
+            let at = offset(p);
+            if !one && (B == 2 || offset(p + 1) == at + 16) {
+                if let Some(residual) = residual {
+                    let residual = _mm512_loadu_si512(residual.add(at).cast());
+                    values = _mm512_adds_epi16(values, residual);
+                }
+                values = _mm512_max_epi16(values, low);
+                _mm512_storeu_si512(map.add(at).cast(), values);
+            } else {
+                let next = if one { at } else { offset(p + 1) };
+                if let Some(residual) = residual {
+                    let first = _mm256_loadu_si256(residual.add(at).cast());
+                    let second = _mm256_loadu_si256(residual.add(next).cast());
+                    let residual =
+                        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second);
+                    values = _mm512_adds_epi16(values, residual);
+                }
+                values = _mm512_max_epi16(values, low);
+                // A single pixel's values are in both halves.
+                let second = _mm512_extracti64x4_epi64::<1>(values);
+                _mm256_storeu_si256(map.add(at).cast(), _mm512_castsi512_si256(values));
+                _mm256_storeu_si256(map.add(next).cast(), second);
+            }
+            all[p / together] = values;
+        });
+        for MapCodes { scale, rows } in codes.iter_mut() {
+            match HighQuantizer::new(*scale) {
+                Some(quantizer) => write_codes::<_, P, B>(quantizer, &all, rows, &place),
+                None => write_codes::<_, P, B>(Quantizer::new(*scale), &all, rows, &place),
+            }
+        }
     }
 }
 

@@ -129,6 +129,20 @@ unsafe fn add_up<const P: usize, const K: usize>(
     }
 }
 
+/// For each quarter the words of two registers that are in it, 8 of the first and 8 of the second, each as the low
+/// half of 32 bits.
+const QUARTERS: [[i32; KERNELS]; 4] = {
+    let mut all = [[0; KERNELS]; 4];
+    let mut at = 0;
+    while at < 4 * KERNELS {
+        let (quarter, k) = (at / KERNELS, at % KERNELS);
+        // The second register's words are behind the 32 of the first.
+        all[quarter][k] = (k / 8 * 32 + 8 * quarter + k % 8) as i32;
+        at += 1;
+    }
+    all
+};
+
 /// [`SimdU8::in_order`](crate::uint8::simd::SimdU8::in_order).
 ///
 /// # Safety
@@ -137,29 +151,8 @@ unsafe fn add_up<const P: usize, const K: usize>(
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(crate) unsafe fn in_order(wide: &Wide<__m512i>, vector: usize, sums: &mut Sums<__m512i>) {
     let wide = &wide.as_chunks::<{ 2 * KERNELS }>().0[vector];
-    // Words of the first or second operand, 8 from 8 · quarter on in both, each followed by a word of zeros.
-    let words = |quarter: i16| {
-        let from = |k: i16| (k / 8 * 32 + 8 * quarter + k % 8) as u16 as i32;
-        _mm512_setr_epi32(
-            from(0),
-            from(1),
-            from(2),
-            from(3),
-            from(4),
-            from(5),
-            from(6),
-            from(7),
-            from(8),
-            from(9),
-            from(10),
-            from(11),
-            from(12),
-            from(13),
-            from(14),
-            from(15),
-        )
-    };
-    let order = [words(0), words(1), words(2), words(3)];
+    // SAFETY: there are 16 numbers for each quarter.
+    let order = QUARTERS.map(|words| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) });
     for odd in 0..2 {
         // Each step joins the pixels of twice as many kernels, within the quarters of registers.
         let mut two = [[_mm512_setzero_si512(); 2]; 8];
