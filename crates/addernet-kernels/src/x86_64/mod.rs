@@ -4,6 +4,8 @@ mod avx2;
 mod avx2_rescale;
 mod avx2_u8;
 mod avx512;
+mod avx512_rescale;
+mod avx512_sums;
 mod avx512_u8;
 mod vbmi;
 
