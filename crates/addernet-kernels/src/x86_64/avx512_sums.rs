@@ -105,8 +105,9 @@ fn sums_of_last<const CHANNELS: usize>(x: &[u8]) -> __m512i {
     _mm512_permutexvar_epi32(order, neighbours(quarters, quarters))
 }
 
-/// [`SimdU8::window_sums`](crate::uint8::simd::SimdU8::window_sums): `V` vectors of windows of a row at a time. Sums of rows stay in registers until those of the next two are
-/// there.
+/// [`SimdU8::window_sums`](crate::uint8::simd::SimdU8::window_sums): `V` vectors of windows of a row at a time, where
+/// `V` vectors and [`SUMMED`](box_sum::SUMMED) bytes of pixels are the same. Sums of a row's pixels stay in registers
+/// until those of the next two rows are there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn window_sums<const CHANNELS: usize, const V: usize>(

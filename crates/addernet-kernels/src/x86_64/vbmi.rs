@@ -62,6 +62,7 @@ impl Vbmi {
 /// The tile must be valid for reads.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
 unsafe fn look_up<const P: usize, const K: usize>(tile: Tile<'_>, wide: &mut Wide<__m512i>) {
+    // All kernels at once: a first kernel that is known to be 0 spares the loop address arithmetic.
     if K == KERNELS {
         // SAFETY: the caller promises the tile.
         unsafe { add_up::<P, K>(tile, 0, wide) };
