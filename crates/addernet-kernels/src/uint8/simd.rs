@@ -223,6 +223,22 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         factors: Self::Factors,
     ) -> Self::Sums;
 
+    /// [`SimdU8::accumulate`] of two sums. Where an instruction set has one order of the instructions that is
+    /// faster than others, this has it.
+    #[inline(always)]
+    fn accumulate_two(
+        self,
+        sums: [Self::Sums; 2],
+        x: [Self::Codes; 2],
+        w: [Self::Codes; 2],
+        factors: Self::Factors,
+    ) -> [Self::Sums; 2] {
+        [
+            self.accumulate(sums[0], x[0], w[0], factors),
+            self.accumulate(sums[1], x[1], w[1], factors),
+        ]
+    }
+
     /// Adds what the weights contribute to the max identity.
     ///
     /// # Safety

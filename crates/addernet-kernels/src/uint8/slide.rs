@@ -136,26 +136,57 @@ unsafe fn slide<
                 // SAFETY: the column is inside the windows' row, which the caller promises.
                 unsafe { simd.broadcast(x.add(code)) }
             };
-            let (mut left, mut middle) = (codes(0), codes(1));
-            for p in 0..P {
-                if STRIDE == 2 && p > 0 {
-                    middle = codes(p * STRIDE + 1);
+            // The sums of a pixel, or of two pixels, two at a time.
+            if B == 2 {
+                let (mut left, mut middle) = (codes(0), codes(1));
+                for p in 0..P {
+                    if STRIDE == 2 && p > 0 {
+                        middle = codes(p * STRIDE + 1);
+                    }
+                    let right = codes(p * STRIDE + 2);
+                    for (v, x) in [left, middle, right].into_iter().enumerate() {
+                        let w = [weights[v][0], weights[v][B - 1]];
+                        [sums[p][0], sums[p][B - 1]] = simd.accumulate_two(
+                            [sums[p][0], sums[p][B - 1]],
+                            [x; 2],
+                            w,
+                            factors,
+                        );
+                    }
+                    (left, middle) = if STRIDE == 1 {
+                        (middle, right)
+                    } else {
+                        (right, right)
+                    };
                 }
-                let right = codes(p * STRIDE + 2);
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], left, weights[0][b], factors);
+            } else {
+                let (mut left, mut middle) = (codes(0), codes(1));
+                for pair in 0..P / 2 {
+                    let [p, q] = [2 * pair, 2 * pair + 1];
+                    if STRIDE == 2 && p > 0 {
+                        middle = codes(p * STRIDE + 1);
+                    }
+                    let right = codes(p * STRIDE + 2);
+                    let (next_middle, next_right) = match STRIDE {
+                        1 => (right, codes(q + 2)),
+                        _ => (codes(q * STRIDE + 1), codes(q * STRIDE + 2)),
+                    };
+                    let next_left = if STRIDE == 1 { middle } else { right };
+                    let own = [left, middle, right];
+                    let next = [next_left, next_middle, next_right];
+                    for v in 0..WIDTH {
+                        [sums[p][0], sums[q][0]] = simd.accumulate_two(
+                            [sums[p][0], sums[q][0]],
+                            [own[v], next[v]],
+                            [weights[v][0]; 2],
+                            factors,
+                        );
+                    }
+                    (left, middle) = match STRIDE {
+                        1 => (next_middle, next_right),
+                        _ => (next_right, next_right),
+                    };
                 }
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], middle, weights[1][b], factors);
-                }
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], right, weights[2][b], factors);
-                }
-                (left, middle) = if STRIDE == 1 {
-                    (middle, right)
-                } else {
-                    (right, right)
-                };
             }
         }
         x = x.wrapping_add(rows.x_stride);

@@ -36,9 +36,11 @@ impl<const CHAINS: usize> Task for Loop<CHAINS> {
         let factors = simd.factors();
         let mut chains = [zero; CHAINS];
         for _ in 0..self.rounds {
-            for chain in &mut chains {
+            for pair in 0..CHAINS / 2 {
+                let [a, b] = [2 * pair, 2 * pair + 1];
                 simd.forget(&mut x);
-                *chain = simd.accumulate(*chain, x, w, factors);
+                [chains[a], chains[b]] =
+                    simd.accumulate_two([chains[a], chains[b]], [x; 2], [w; 2], factors);
             }
         }
         let mut lanes = [0; 16];

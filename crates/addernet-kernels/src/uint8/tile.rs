@@ -401,12 +401,34 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
                 // SAFETY: as above.
                 weights[b] = unsafe { simd.load(at.w[b].add(group * vector)) };
             }
-            for p in 0..P {
+            let codes = |p: usize| {
                 // SAFETY: as above.
-                let codes = unsafe { simd.broadcast(x[p].add(group * S::GROUP)) };
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], codes, weights[b], factors);
+                unsafe { simd.broadcast(x[p].add(group * S::GROUP)) }
+            };
+            // The sums of a pixel, or of two pixels, two at a time.
+            let pairs = if B == 2 { P } else { P / 2 };
+            for pair in 0..pairs {
+                if B == 2 {
+                    let (x, [a, b]) = (codes(pair), [0, B - 1]);
+                    [sums[pair][a], sums[pair][b]] = simd.accumulate_two(
+                        [sums[pair][a], sums[pair][b]],
+                        [x; 2],
+                        [weights[a], weights[b]],
+                        factors,
+                    );
+                } else {
+                    let [p, q] = [2 * pair, 2 * pair + 1];
+                    [sums[p][0], sums[q][0]] = simd.accumulate_two(
+                        [sums[p][0], sums[q][0]],
+                        [codes(p), codes(q)],
+                        [weights[0]; 2],
+                        factors,
+                    );
                 }
+            }
+            if B == 1 && !P.is_multiple_of(2) {
+                sums[P - 1][0] =
+                    simd.accumulate(sums[P - 1][0], codes(P - 1), weights[0], factors);
             }
         }
         for x in &mut x {

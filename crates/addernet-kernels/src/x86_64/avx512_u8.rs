@@ -253,6 +253,18 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn accumulate_two(
+        self,
+        sums: [__m512i; 2],
+        x: [__m512i; 2],
+        w: [__m512i; 2],
+        twos: __m512i,
+    ) -> [__m512i; 2] {
+        // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
+        unsafe { max_max_dot_dot(sums, x, w, twos) }
+    }
+
+    #[inline(always)]
     unsafe fn dot(self, sums: __m512i, x: *const u8, w: *const i8) -> __m512i {
         // SAFETY: the token proves AVX-512F and VNNI; the caller promises 4 and 64 readable bytes.
         unsafe {
@@ -353,6 +365,40 @@ impl SimdU8 for Avx512Vnni {
         // SAFETY: the token proves AVX-512F, AVX-512BW and VNNI.
         unsafe { inner(self, task) }
     }
+}
+
+/// Two dot products that follow one another, and thereby both of the maxima that go into them. On Zen 4, whose dot
+/// products can only start in two of the four pipes that maxima can start in, a maximum after each dot product costs
+/// 5 % of the time; the compiler's own order costs 10 %.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn max_max_dot_dot(
+    [mut first, mut second]: [__m512i; 2],
+    x: [__m512i; 2],
+    w: [__m512i; 2],
+    twos: __m512i,
+) -> [__m512i; 2] {
+    // The maxima are not among the instructions written here: of an operand that only such instructions read, the
+    // compiler does not know that it is of integers, and would broadcast it by `vbroadcastss`, which takes Zen 4
+    // more than a load.
+    let max = [
+        _mm512_max_epu8(x[0], w[0]),
+        _mm512_max_epu8(x[1], w[1]),
+    ];
+    // SAFETY: the instructions are among those of the features above, on registers alone.
+    unsafe {
+        asm!(
+            "vpdpbusd {0}, {2}, {4}",
+            "vpdpbusd {1}, {3}, {4}",
+            inout(zmm_reg) first,
+            inout(zmm_reg) second,
+            in(zmm_reg) max[0],
+            in(zmm_reg) max[1],
+            in(zmm_reg) twos,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    [first, second]
 }
 
 /// Of two vectors of sums of 64 bits one of 32; of single vectors none.
