@@ -1,6 +1,6 @@
 //! What a quantized model is lowered to: a list of steps on integer maps, with all constants.
 
-use addernet_graph::{FeatureShape, Graph, Preprocessing};
+use addernet_graph::{FeatureShape, Graph, NodeId, Preprocessing};
 use addernet_kernels::{ChannelScales, CodeRange, CodeScale};
 
 use crate::error::EngineError;
@@ -33,6 +33,10 @@ pub struct Program {
 pub(crate) struct MapSpec {
     pub(crate) shape: FeatureShape,
     pub(crate) slot: usize,
+    /// The node whose values it holds.
+    pub(crate) node: NodeId,
+    /// A value of v stands for v · 2^−fraction.
+    pub(crate) fraction: i32,
 }
 
 /// A map of codes with its border.
@@ -51,6 +55,20 @@ pub(crate) struct CodesLayout {
 pub(crate) struct CodesSpec {
     pub(crate) layout: CodesLayout,
     pub(crate) slot: usize,
+    /// None for pixels.
+    pub(crate) meaning: Option<CodesMeaning>,
+}
+
+/// What activation codes stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CodesMeaning {
+    /// The node whose values they hold.
+    pub(crate) node: NodeId,
+    /// A code of u stands for (u − zero) · unit.
+    pub(crate) unit: f64,
+    pub(crate) zero: u8,
+    /// The largest code.
+    pub(crate) largest: u8,
 }
 
 /// Where the logits are.

@@ -8,6 +8,10 @@ use crate::error::EngineError;
 use crate::program::*;
 use crate::run::mean;
 
+mod trace;
+
+pub use trace::{NodeValues, trace};
+
 /// Values of a map, height x width x channels.
 struct Plane {
     shape: FeatureShape,
@@ -47,6 +51,19 @@ impl Plane {
 /// # Errors
 /// [`EngineError::ImageLength`] if there are more or fewer pixels.
 pub fn logits(program: &Program, pixels: &[u8]) -> Result<Vec<i32>, EngineError> {
+    let mut state = run(program, pixels)?;
+    let logits = match program.output.from {
+        OutputFrom::Wide => state.wide,
+        OutputFrom::Map(id) => state.maps[id]
+            .take()
+            .map(|map| map.values)
+            .unwrap_or_default(),
+    };
+    Ok(logits.into_iter().map(|v| v as i32).collect())
+}
+
+/// All values of the network for one image.
+fn run<'p>(program: &'p Program, pixels: &[u8]) -> Result<State<'p>, EngineError> {
     let shape = program.graph.input_shape();
     if pixels.len() != shape.values() {
         let values = pixels.len();
@@ -67,14 +84,7 @@ pub fn logits(program: &Program, pixels: &[u8]) -> Result<Vec<i32>, EngineError>
             .step(step)
             .ok_or_else(|| EngineError::layer(&step.node, "it reads what no step has computed"))?;
     }
-    let logits = match program.output.from {
-        OutputFrom::Wide => state.wide,
-        OutputFrom::Map(id) => state.maps[id]
-            .take()
-            .map(|map| map.values)
-            .unwrap_or_default(),
-    };
-    Ok(logits.into_iter().map(|v| v as i32).collect())
+    Ok(state)
 }
 
 struct State<'p> {

@@ -75,6 +75,21 @@ impl<'m> Simulator<'m> {
         self.run_with(images, &mut ())
     }
 
+    /// Computes one node on inputs (N,H,W,C) of the caller's choice, of which an adder layer first makes codes.
+    ///
+    /// # Errors
+    /// If there is no such node, it is the image itself, or the inputs do not have its inputs' shapes.
+    pub fn node(&self, id: NodeId, inputs: &[&Array4<f32>]) -> Result<Array4<f32>, QuantError> {
+        match (self.layers.get(&id), inputs) {
+            (Some(layer), [x]) => {
+                let node = &self.model().graph().nodes()[id];
+                let refused = |error: HookError| QuantError::layer(node.name(), error.to_string());
+                layer.run(node, x).map_err(refused)
+            }
+            _ => Ok(self.executor.node(id, inputs)?),
+        }
+    }
+
     /// Runs a batch under a hook, which sees and may replace every node but the adder layers.
     ///
     /// # Errors

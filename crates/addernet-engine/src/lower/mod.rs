@@ -296,13 +296,22 @@ impl<'m> Lowering<'m> {
 
     fn new_map(&mut self, id: NodeId) -> MapId {
         let shape = self.graph.nodes()[id].shape();
-        self.maps.push(MapSpec { shape, slot: 0 });
+        self.maps.push(MapSpec {
+            shape,
+            slot: 0,
+            node: id,
+            fraction: self.fractions[id],
+        });
         self.map_of[id] = Some(self.maps.len() - 1);
         self.maps.len() - 1
     }
 
-    fn new_codes(&mut self, layout: CodesLayout) -> CodesId {
-        self.codes.push(CodesSpec { layout, slot: 0 });
+    fn new_codes(&mut self, layout: CodesLayout, meaning: Option<CodesMeaning>) -> CodesId {
+        self.codes.push(CodesSpec {
+            layout,
+            slot: 0,
+            meaning,
+        });
         self.codes.len() - 1
     }
 
@@ -355,7 +364,14 @@ impl<'m> Lowering<'m> {
             *own = [0, 1].map(|axis| own[axis].max(layout.padding[axis]));
             return codes;
         }
-        let codes = self.new_codes(layout);
+        let factor = request.range.factor;
+        let meaning = CodesMeaning {
+            node: from,
+            unit: request.unit / f64::from(factor),
+            zero: (-request.min) as u8 * factor,
+            largest: request.range.max * factor,
+        };
+        let codes = self.new_codes(layout, Some(meaning));
         self.requests[from].push(Request { codes, ..request });
         codes
     }

@@ -75,7 +75,7 @@ impl<'m> Lowering<'m> {
             pad: zeros.iter().map(|&zero| zero as u8).collect(),
             multiple: PIXEL_GROUP,
         };
-        let input = self.new_codes(layout);
+        let input = self.new_codes(layout, None);
         self.step(node, StepKind::Pixels { codes: input });
         let chain = self.chain(id, true)?;
         let finish = self.finish_sums(node, taps, affines, chain)?;

@@ -7,7 +7,7 @@ use addernet_quant::{Method, Redistribution, SharedScale};
 use proptest::prelude::*;
 
 /// A network of `depth` random layers.
-fn graph(depth: usize, numbers: &mut Numbers) -> Graph {
+pub(crate) fn graph(depth: usize, numbers: &mut Numbers) -> Graph {
     let channels = 1 + numbers.below(4);
     let size = [6 + numbers.below(8), 6 + numbers.below(8)];
     let mut b = GraphBuilder::new("random", FeatureShape::new(channels, size[0], size[1]));
@@ -121,7 +121,7 @@ fn graph(depth: usize, numbers: &mut Numbers) -> Graph {
 }
 
 /// The graph with an adder layer in it, or none if chance put none there.
-fn has_adder(graph: &Graph) -> bool {
+pub(crate) fn has_adder(graph: &Graph) -> bool {
     graph.adder_nodes().next().is_some()
 }
 

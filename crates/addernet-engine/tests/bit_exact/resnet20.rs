@@ -7,7 +7,7 @@ use addernet_graph::{Model, ModelInfo, Preprocessing};
 use addernet_quant::Redistribution;
 
 /// The authors' checkpoint, if it is there.
-fn checkpoint() -> Option<Model> {
+pub(crate) fn checkpoint() -> Option<Model> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../../shared/models/resnet20-addernet-cifar10.pth"

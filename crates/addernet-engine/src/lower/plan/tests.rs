@@ -3,7 +3,13 @@ use addernet_graph::FeatureShape;
 
 fn maps(count: usize) -> Vec<MapSpec> {
     let shape = FeatureShape::new(1, 2, 2);
-    vec![MapSpec { shape, slot: 9 }; count]
+    let map = MapSpec {
+        shape,
+        slot: 9,
+        node: 0,
+        fraction: 0,
+    };
+    vec![map; count]
 }
 
 fn step(kind: StepKind) -> Step {
@@ -73,6 +79,7 @@ fn codes_share_a_slot_only_with_their_own_layout() {
     let spec = |padding| CodesSpec {
         layout: layout(padding),
         slot: 9,
+        meaning: None,
     };
     let mut codes = vec![spec(1), spec(0), spec(1), spec(1)];
     let steps: Vec<_> = (0..4)
