@@ -146,12 +146,8 @@ unsafe fn slide<
                     let right = codes(p * STRIDE + 2);
                     for (v, x) in [left, middle, right].into_iter().enumerate() {
                         let w = [weights[v][0], weights[v][B - 1]];
-                        [sums[p][0], sums[p][B - 1]] = simd.accumulate_two(
-                            [sums[p][0], sums[p][B - 1]],
-                            [x; 2],
-                            w,
-                            factors,
-                        );
+                        [sums[p][0], sums[p][B - 1]] =
+                            simd.accumulate_two([sums[p][0], sums[p][B - 1]], [x; 2], w, factors);
                     }
                     (left, middle) = if STRIDE == 1 {
                         (middle, right)

@@ -427,8 +427,7 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
                 }
             }
             if B == 1 && !P.is_multiple_of(2) {
-                sums[P - 1][0] =
-                    simd.accumulate(sums[P - 1][0], codes(P - 1), weights[0], factors);
+                sums[P - 1][0] = simd.accumulate(sums[P - 1][0], codes(P - 1), weights[0], factors);
             }
         }
         for x in &mut x {

@@ -381,10 +381,7 @@ fn max_max_dot_dot(
     // The maxima are not among the instructions written here: of an operand that only such instructions read, the
     // compiler does not know that it is of integers, and would broadcast it by `vbroadcastss`, which takes Zen 4
     // more than a load.
-    let max = [
-        _mm512_max_epu8(x[0], w[0]),
-        _mm512_max_epu8(x[1], w[1]),
-    ];
+    let max = [_mm512_max_epu8(x[0], w[0]), _mm512_max_epu8(x[1], w[1])];
     // SAFETY: the instructions are among those of the features above, on registers alone.
     unsafe {
         asm!(

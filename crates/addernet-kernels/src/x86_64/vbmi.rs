@@ -6,7 +6,7 @@
 )]
 
 use crate::uint8::triples::{BLOCK, KERNELS, PER_BYTE, PIXELS, Sums, TABLES, Tile, Wide};
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// Exists only if the CPU has AVX-512F, AVX-512BW and AVX-512 VBMI.
 #[derive(Clone, Copy, Debug)]
@@ -99,15 +99,18 @@ unsafe fn add_up<const P: usize, const K: usize>(
                 // SAFETY: the caller promises a byte for each pixel.
                 x[p] = unsafe { _mm512_loadu_si512(tile.x.add(offset + p * PIXELS).cast()) };
             }
-            for k in 0..K {
-                // SAFETY: there are 16 tables for each offset, which begin where this says.
-                let table = unsafe {
-                    let start = usize::from(*tables.add(first + k));
-                    _mm512_load_si512(TABLES.0.as_ptr().cast::<u8>().add(start).cast())
+            for pair in 0..K / 2 {
+                let [a, b] = [2 * pair, 2 * pair + 1];
+                let table = |k: usize| {
+                    // SAFETY: there are 16 tables for each offset, which begin where this says.
+                    unsafe {
+                        let start = usize::from(*tables.add(first + k));
+                        _mm512_load_si512(TABLES.0.as_ptr().cast::<u8>().add(start).cast())
+                    }
                 };
+                let two = [table(a), table(b)];
                 for p in 0..P {
-                    bytes[k][p] =
-                        _mm512_add_epi8(bytes[k][p], _mm512_permutexvar_epi8(x[p], table));
+                    [bytes[a][p], bytes[b][p]] = add_two([bytes[a][p], bytes[b][p]], x[p], two);
                 }
             }
             tables = tables.wrapping_add(KERNELS);
@@ -128,6 +131,32 @@ unsafe fn add_up<const P: usize, const K: usize>(
             }
         }
     }
+}
+
+/// Looks each code up in two tables and adds to two vectors what is there. The additions follow one another, and thereby
+/// both lookups, which can start in half as many pipes: in turns they would be in each other's way (on Zen 4 by a quarter
+/// of the time).
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn add_two(
+    [mut first, mut second]: [__m512i; 2],
+    x: __m512i,
+    tables: [__m512i; 2],
+) -> [__m512i; 2] {
+    let found = tables.map(|table| _mm512_permutexvar_epi8(x, table));
+    // SAFETY: the instructions are among those of the features above, on registers alone.
+    unsafe {
+        asm!(
+            "vpaddb {0}, {0}, {2}",
+            "vpaddb {1}, {1}, {3}",
+            inout(zmm_reg) first,
+            inout(zmm_reg) second,
+            in(zmm_reg) found[0],
+            in(zmm_reg) found[1],
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    [first, second]
 }
 
 /// For each quarter the words of two registers that are in it, 8 of the first and 8 of the second, each as the low
