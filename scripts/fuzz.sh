@@ -42,6 +42,15 @@ seeds() {
     safetensors_model) echo crates/addernet-graph/tests/fixtures ;;
     quantized_model) echo crates/addernet-quant/tests/fixtures ;;
     engine) echo crates/addernet-engine/tests/fixtures ;;
+    energy_model) echo crates/addernet-cost/models ;;
+    recipe) echo crates/addernet-train/recipes ;;
+    esac
+}
+
+# What a target needs beyond the others.
+features() {
+    case $1 in
+    recipe) echo --features=recipe ;;
     esac
 }
 
@@ -53,8 +62,8 @@ for target in "${targets[@]}"; do
     # cargo-fuzz makes the default folder only if no other is given. Inputs that are found go to the first one.
     corpus=fuzz/corpus/$target
     mkdir -p "$corpus"
-    # shellcheck disable=SC2046 # a list of folders
-    cargo fuzz run "$target" "$corpus" $(seeds "$target") -- \
+    # shellcheck disable=SC2046 # lists
+    cargo fuzz run $(features "$target") "$target" "$corpus" $(seeds "$target") -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 || failed+=("$target")
 done
 if [ ${#failed[@]} -gt 0 ]; then
