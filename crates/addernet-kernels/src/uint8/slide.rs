@@ -46,8 +46,8 @@ impl Unit<'_, '_> {
         simd: S,
         block: usize,
     ) {
-        if P > max_pixels::<S, B>() {
-            return; // Never happens; the compiler sees that and leaves larger tiles out.
+        if P > max_pixels::<S, B>() || B == 1 && !P.is_multiple_of(2) {
+            return; // Never happens; the compiler sees that and leaves such tiles out.
         }
         // Copies, which no write to the output can change: the addresses of a tile must not wait for the
         // tile before it.
@@ -136,52 +136,38 @@ unsafe fn slide<
                 // SAFETY: the column is inside the windows' row, which the caller promises.
                 unsafe { simd.broadcast(x.add(code)) }
             };
-            // The sums of a pixel, or of two pixels, two at a time.
+            // The codes that pixel `p` sees, of which its predecessor saw the first ones.
+            let next = |[_, middle, right]: [S::Codes; WIDTH], p: usize| match STRIDE {
+                1 => [middle, right, codes(p + 2)],
+                _ => [right, codes(p * STRIDE + 1), codes(p * STRIDE + 2)],
+            };
+            let mut window = [codes(0), codes(1), codes(2)];
+            // Two sums at a time: of a pixel or of two pixels.
             if B == 2 {
-                let (mut left, mut middle) = (codes(0), codes(1));
                 for p in 0..P {
-                    if STRIDE == 2 && p > 0 {
-                        middle = codes(p * STRIDE + 1);
+                    if p > 0 {
+                        window = next(window, p);
                     }
-                    let right = codes(p * STRIDE + 2);
-                    for (v, x) in [left, middle, right].into_iter().enumerate() {
+                    for v in 0..WIDTH {
                         let w = [weights[v][0], weights[v][B - 1]];
+                        let two = [sums[p][0], sums[p][B - 1]];
                         [sums[p][0], sums[p][B - 1]] =
-                            simd.accumulate_two([sums[p][0], sums[p][B - 1]], [x; 2], w, factors);
+                            simd.accumulate_two(two, [window[v]; 2], w, factors);
                     }
-                    (left, middle) = if STRIDE == 1 {
-                        (middle, right)
-                    } else {
-                        (right, right)
-                    };
                 }
             } else {
-                let (mut left, mut middle) = (codes(0), codes(1));
-                for pair in 0..P / 2 {
-                    let [p, q] = [2 * pair, 2 * pair + 1];
-                    if STRIDE == 2 && p > 0 {
-                        middle = codes(p * STRIDE + 1);
+                for p in (0..P).step_by(2) {
+                    if p > 0 {
+                        window = next(window, p);
                     }
-                    let right = codes(p * STRIDE + 2);
-                    let (next_middle, next_right) = match STRIDE {
-                        1 => (right, codes(q + 2)),
-                        _ => (codes(q * STRIDE + 1), codes(q * STRIDE + 2)),
-                    };
-                    let next_left = if STRIDE == 1 { middle } else { right };
-                    let own = [left, middle, right];
-                    let next = [next_left, next_middle, next_right];
+                    let own = window;
+                    window = next(own, p + 1);
                     for v in 0..WIDTH {
-                        [sums[p][0], sums[q][0]] = simd.accumulate_two(
-                            [sums[p][0], sums[q][0]],
-                            [own[v], next[v]],
-                            [weights[v][0]; 2],
-                            factors,
-                        );
+                        let two = [sums[p][0], sums[p + 1][0]];
+                        let x = [own[v], window[v]];
+                        [sums[p][0], sums[p + 1][0]] =
+                            simd.accumulate_two(two, x, [weights[v][0]; 2], factors);
                     }
-                    (left, middle) = match STRIDE {
-                        1 => (next_middle, next_right),
-                        _ => (next_right, next_right),
-                    };
                 }
             }
         }

@@ -405,25 +405,20 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
                 // SAFETY: as above.
                 unsafe { simd.broadcast(x[p].add(group * S::GROUP)) }
             };
-            // The sums of a pixel, or of two pixels, two at a time.
-            let pairs = if B == 2 { P } else { P / 2 };
-            for pair in 0..pairs {
-                if B == 2 {
-                    let (x, [a, b]) = (codes(pair), [0, B - 1]);
-                    [sums[pair][a], sums[pair][b]] = simd.accumulate_two(
-                        [sums[pair][a], sums[pair][b]],
-                        [x; 2],
-                        [weights[a], weights[b]],
-                        factors,
-                    );
-                } else {
-                    let [p, q] = [2 * pair, 2 * pair + 1];
-                    [sums[p][0], sums[q][0]] = simd.accumulate_two(
-                        [sums[p][0], sums[q][0]],
-                        [codes(p), codes(q)],
-                        [weights[0]; 2],
-                        factors,
-                    );
+            // Two sums at a time: of a pixel or of two pixels.
+            if B == 2 {
+                let w = [weights[0], weights[B - 1]];
+                for p in 0..P {
+                    let two = [sums[p][0], sums[p][B - 1]];
+                    [sums[p][0], sums[p][B - 1]] =
+                        simd.accumulate_two(two, [codes(p); 2], w, factors);
+                }
+            } else {
+                for p in (1..P).step_by(2) {
+                    let two = [sums[p - 1][0], sums[p][0]];
+                    let x = [codes(p - 1), codes(p)];
+                    [sums[p - 1][0], sums[p][0]] =
+                        simd.accumulate_two(two, x, [weights[0]; 2], factors);
                 }
             }
             if B == 1 && !P.is_multiple_of(2) {
