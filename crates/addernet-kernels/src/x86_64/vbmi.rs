@@ -99,18 +99,25 @@ unsafe fn add_up<const P: usize, const K: usize>(
                 // SAFETY: the caller promises a byte for each pixel.
                 x[p] = unsafe { _mm512_loadu_si512(tile.x.add(offset + p * PIXELS).cast()) };
             }
-            for pair in 0..K / 2 {
-                let [a, b] = [2 * pair, 2 * pair + 1];
-                let table = |k: usize| {
-                    // SAFETY: there are 16 tables for each offset, which begin where this says.
-                    unsafe {
-                        let start = usize::from(*tables.add(first + k));
+            for four in (0..K).step_by(4) {
+                // Four at once: a load for each would be as many as there are lookups.
+                // SAFETY: there are 16 numbers for each offset.
+                let mut starts = unsafe { tables.add(first + four).cast::<u64>().read_unaligned() };
+                hide(&mut starts);
+                let mut next = || {
+                    // SAFETY: a table begins where this says.
+                    let table = unsafe {
+                        let start = usize::from(starts as u16);
                         _mm512_load_si512(TABLES.0.as_ptr().cast::<u8>().add(start).cast())
-                    }
+                    };
+                    starts >>= 16;
+                    table
                 };
-                let two = [table(a), table(b)];
-                for p in 0..P {
-                    [bytes[a][p], bytes[b][p]] = add_two([bytes[a][p], bytes[b][p]], x[p], two);
+                for [a, b] in [[four, four + 1], [four + 2, four + 3]] {
+                    let two = [next(), next()];
+                    for p in 0..P {
+                        [bytes[a][p], bytes[b][p]] = add_two([bytes[a][p], bytes[b][p]], x[p], two);
+                    }
                 }
             }
             tables = tables.wrapping_add(KERNELS);
@@ -131,6 +138,19 @@ unsafe fn add_up<const P: usize, const K: usize>(
             }
         }
     }
+}
+
+/// Keeps the compiler from reading a number's parts one by one.
+#[inline(always)]
+fn hide(number: &mut u64) {
+    // SAFETY: there is no instruction in it.
+    unsafe {
+        asm!(
+            "/* {0} */",
+            inout(reg) * number,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
 }
 
 /// Looks each code up in two tables and adds to two vectors what is there. The additions follow one another, and thereby
