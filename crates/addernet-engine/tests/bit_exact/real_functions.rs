@@ -70,6 +70,13 @@ impl Distances {
     }
 }
 
+/// What kernels of an adder layer read, as real values.
+struct Read {
+    /// Their output channels.
+    channels: Vec<usize>,
+    x: Array4<f32>,
+}
+
 /// Means that are whole pixels: a padded tap of the first convolution is then exactly what it is in simulation.
 fn with_whole_means(model: Model) -> Model {
     let channels = model.graph().input_shape().channels;
@@ -103,8 +110,7 @@ fn measure(
             assert!(maps.insert(values.node, values).is_none());
         }
     }
-    // What each adder layer's kernels read, as real values.
-    let mut read: BTreeMap<NodeId, Vec<(Vec<usize>, Array4<f32>)>> = BTreeMap::new();
+    let mut read = BTreeMap::<NodeId, Vec<Read>>::new();
     let mut values: Vec<Array4<f32>> = Vec::new();
     for (id, node) in graph.nodes().iter().enumerate() {
         let input = |at: usize| &values[node.inputs()[at]];
@@ -113,7 +119,7 @@ fn measure(
             (Op::AdderConv(_), Some(groups)) => {
                 let shape = node.shape();
                 let mut y = Array4::zeros((1, shape.height, shape.width, shape.channels));
-                for (channels, x) in groups {
+                for Read { channels, x } in groups {
                     let part = simulator.node(id, &[x]).unwrap();
                     for &c in channels {
                         y.slice_mut(s![.., .., .., c])
@@ -134,8 +140,9 @@ fn measure(
             let mut exact = computed.clone();
             compare(codes, &mut exact, &mut distances.codes);
             for (reader, channels) in &codes.readers {
-                let group = (channels.clone(), exact.clone());
-                read.entry(*reader).or_default().push(group);
+                let (channels, x) = (channels.clone(), exact.clone());
+                let read = read.entry(*reader).or_default();
+                read.push(Read { channels, x });
             }
         }
         values.push(computed);

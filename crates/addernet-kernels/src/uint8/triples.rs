@@ -113,8 +113,9 @@ pub(crate) struct Tile<'a> {
     pub(crate) offsets: &'a [usize],
 }
 
-/// Sums of 16 bits of a tile, `V` a vector: of each vector of pixels and each kernel those of even pixels, then those
-/// of odd ones. What a smaller tile leaves out is never written.
+/// Sums of 16 bits of a tile, `V` a vector: of each vector of pixels and each kernel those of even pixels plus 256 times
+/// those of odd ones, modulo 2¹⁶, which is what words of two bytes add up to; then those of odd ones. What a smaller
+/// tile leaves out is never written.
 pub(crate) type Wide<V> = [MaybeUninit<V>; 2 * KERNELS * VECTORS];
 
 /// Sums of one vector of pixels: of each pixel those of 16 kernels.

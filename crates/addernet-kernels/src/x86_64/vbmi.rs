@@ -85,7 +85,6 @@ unsafe fn add_up<const P: usize, const K: usize>(
     first: usize,
     wide: &mut Wide<__m512i>,
 ) {
-    let low = _mm512_set1_epi16(0xff);
     let rounds = tile
         .offsets
         .chunks(PER_BYTE)
@@ -94,7 +93,7 @@ unsafe fn add_up<const P: usize, const K: usize>(
         let mut bytes = [[_mm512_setzero_si512(); P]; K];
         let mut tables = tables.as_ptr();
         for &offset in offsets {
-            let mut x = [low; P];
+            let mut x = [_mm512_setzero_si512(); P];
             for p in 0..P {
                 // SAFETY: the caller promises a byte for each pixel.
                 x[p] = unsafe { _mm512_loadu_si512(tile.x.add(offset + p * PIXELS).cast()) };
@@ -125,15 +124,15 @@ unsafe fn add_up<const P: usize, const K: usize>(
         for k in 0..K {
             for p in 0..P {
                 let at = 2 * (p * KERNELS + first + k);
-                let mut even = _mm512_and_si512(bytes[k][p], low);
-                let mut odd = _mm512_srli_epi16::<8>(bytes[k][p]);
+                let mut both = bytes[k][p];
+                let mut odd = _mm512_srli_epi16::<8>(both);
                 if round > 0 {
                     // SAFETY: the first round wrote them.
                     let before = unsafe { [wide[at].assume_init(), wide[at + 1].assume_init()] };
-                    even = _mm512_add_epi16(before[0], even);
+                    both = _mm512_add_epi16(before[0], both);
                     odd = _mm512_add_epi16(before[1], odd);
                 }
-                wide[at].write(even);
+                wide[at].write(both);
                 wide[at + 1].write(odd);
             }
         }
@@ -204,12 +203,18 @@ pub(crate) unsafe fn in_order(wide: &Wide<__m512i>, vector: usize, sums: &mut Su
     // SAFETY: there are 16 numbers for each quarter.
     let order = QUARTERS.map(|words| unsafe { _mm512_loadu_si512(words.as_ptr().cast()) });
     for odd in 0..2 {
+        // SAFETY: the caller promises the vector's sums.
+        let sums_of = |k: usize| unsafe {
+            let [both, odds] = [wide[2 * k].assume_init(), wide[2 * k + 1].assume_init()];
+            match odd {
+                0 => _mm512_sub_epi16(both, _mm512_slli_epi16::<8>(odds)),
+                _ => odds,
+            }
+        };
         // Each step joins the pixels of twice as many kernels, within the quarters of registers.
         let mut two = [[_mm512_setzero_si512(); 2]; 8];
         for k in 0..8 {
-            // SAFETY: the caller promises the vector's sums.
-            let sums = |k: usize| unsafe { wide[2 * k + odd].assume_init() };
-            let (a, b) = (sums(2 * k), sums(2 * k + 1));
+            let (a, b) = (sums_of(2 * k), sums_of(2 * k + 1));
             two[k] = [_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b)];
         }
         let mut four = [[_mm512_setzero_si512(); 4]; 4];
