@@ -64,9 +64,8 @@ pub(crate) struct CodesSpec {
 pub(crate) struct CodesMeaning {
     /// The node whose values they hold.
     pub(crate) node: NodeId,
-    /// A code of u stands for (u − zero) · unit.
+    /// A code of u stands for (u − zero) · unit, with zero the code of a padded tap.
     pub(crate) unit: f64,
-    pub(crate) zero: u8,
     /// The largest code.
     pub(crate) largest: u8,
 }

@@ -368,7 +368,6 @@ impl<'m> Lowering<'m> {
         let meaning = CodesMeaning {
             node: from,
             unit: request.unit / f64::from(factor),
-            zero: (-request.min) as u8 * factor,
             largest: request.range.max * factor,
         };
         let codes = self.new_codes(layout, Some(meaning));

@@ -4,6 +4,7 @@ use addernet_graph::NodeId;
 
 use super::{Plane, run};
 use crate::error::EngineError;
+use crate::lower::formats::exp2;
 use crate::program::*;
 
 /// The integers that a node has for one image, as a map or as codes.
@@ -48,7 +49,7 @@ pub fn trace(program: &Program, pixels: &[u8]) -> Result<Vec<NodeValues>, Engine
         all.extend(map.map(|map| NodeValues {
             node: spec.node,
             integers: integers(map),
-            unit: crate::lower::formats::exp2(-spec.fraction),
+            unit: exp2(-spec.fraction),
             zero: 0,
             range: [i16::MIN.into(), i16::MAX.into()],
             readers: Vec::new(),
@@ -62,7 +63,8 @@ pub fn trace(program: &Program, pixels: &[u8]) -> Result<Vec<NodeValues>, Engine
             node: meaning.node,
             integers: integers(codes),
             unit: meaning.unit,
-            zero: meaning.zero.into(),
+            // The same in every channel.
+            zero: spec.layout.pad.first().copied().unwrap_or_default().into(),
             range: [0, meaning.largest.into()],
             readers: readers(program, id),
         });
@@ -71,7 +73,7 @@ pub fn trace(program: &Program, pixels: &[u8]) -> Result<Vec<NodeValues>, Engine
         all.push(NodeValues {
             node: program.graph.nodes().len() - 1,
             integers: state.wide.into_iter().map(|v| v as i32).collect(),
-            unit: crate::lower::formats::exp2(-program.output.fraction),
+            unit: exp2(-program.output.fraction),
             zero: 0,
             range: [i32::MIN, i32::MAX],
             readers: Vec::new(),
@@ -84,6 +86,7 @@ fn integers(plane: Plane) -> Vec<i32> {
     plane.values.into_iter().map(|v| v as i32).collect()
 }
 
+/// The adder layers that read these codes, and which of their output channels.
 fn readers(program: &Program, codes: CodesId) -> Vec<(NodeId, Vec<usize>)> {
     let mut readers = Vec::new();
     for step in &program.steps {

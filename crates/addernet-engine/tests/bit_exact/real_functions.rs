@@ -104,6 +104,7 @@ fn measure(
     let simulator = Simulator::new(quantized, addernet_kernels::select(None).unwrap()).unwrap();
     let (mut maps, mut codes) = (BTreeMap::new(), BTreeMap::<NodeId, Vec<_>>::new());
     for values in reference::trace(program, pixels).unwrap() {
+        // Maps and logits have negative values, codes do not.
         if values.range[0] == 0 {
             codes.entry(values.node).or_default().push(values);
         } else {
