@@ -78,7 +78,7 @@ impl<'m> Simulator<'m> {
     /// Computes one node on inputs (N,H,W,C) of the caller's choice, of which an adder layer first makes codes.
     ///
     /// # Errors
-    /// If there is no such node, it is the image itself, or the inputs do not have its inputs' shapes.
+    /// If there is no such node, it is the image itself, or the inputs do not fit it.
     pub fn node(&self, id: NodeId, inputs: &[&Array4<f32>]) -> Result<Array4<f32>, QuantError> {
         match (self.layers.get(&id), inputs) {
             (Some(layer), [x]) => {
