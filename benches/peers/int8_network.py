@@ -12,7 +12,9 @@ per second; the median of the rounds counts. One thread each.
 What is timed: from an image in memory to its ten logits. Ours takes u8 HWC pixels as a decoder gives them, and its
 time includes normalization. The peers never pay for normalization: their u8 inputs carry it in scale and zero point,
 f32 inputs are normalized outside the time; an NCHW input is also laid out outside the time. Decoding and resizing are
-left out on both sides. Inputs and outputs of the peers are bound once, before the time.
+left out on both sides. Inputs and outputs of the peers are bound once, before the time, and OpenVINO is called past its
+Python class: that leaves next to nothing of Python in their times. `usual_calls` has the ratios to the same networks called
+as their documentation does, an array in and arrays out: session.run(None, {"input": x}) and request.infer({0: x}).
 """
 
 import argparse
@@ -175,8 +177,8 @@ class Worker:
         self.process.wait()
 
 
-# The peers: each opens a model for one thread and gives (a call without arguments, the last call's logits), or raises
-# NotInt8 with the reason.
+# The peers: each opens a model for one thread and gives (a call without arguments, the last call's logits, the same as the
+# peer's documentation calls it), or raises NotInt8 with the reason.
 
 
 class NotInt8(Exception):
@@ -213,7 +215,8 @@ def open_ort(model, value, convolutions, int8_pairs=False):
     binding = session.io_binding()
     binding.bind_ortvalue_input("input", onnxruntime.OrtValue.ortvalue_from_numpy(value))
     binding.bind_ortvalue_output(output.name, result)
-    return functools.partial(session.run_with_iobinding, binding), result.numpy
+    usual = functools.partial(session.run, None, {"input": value})
+    return functools.partial(session.run_with_iobinding, binding), result.numpy, usual
 
 
 def open_openvino(model, value, convolutions):
@@ -237,7 +240,8 @@ def open_openvino(model, value, convolutions):
     # Past the Python class's own handling of inputs, a percent or two at batch 1; no inputs: the bound one stays.
     infer = super(openvino.InferRequest, request).infer
     call = functools.partial(infer, {}, share_outputs=True, decode_strings=False)
-    return call, lambda: request.get_output_tensor().data
+    usual = functools.partial(compiled.create_infer_request().infer, {0: value})
+    return call, lambda: request.get_output_tensor().data, usual
 
 
 def forms(peer):
@@ -281,34 +285,34 @@ def fastest(calls, images):
 
 
 def open_peer(peer, batch, ranges):
-    """A peer's fastest call for a batch, and an account of the choice."""
+    """A peer's fastest call for a batch, the usual call of the same network, and an account of the choice."""
     pixels = int8_onnx.random_pixels(batch, 2)
     f32 = int8_onnx.as_input(pixels, "f32 NCHW")
     expected = ort_session(int8_onnx.resnet20(batch)).run(None, {"input": f32})[0]
-    calls, rejected = {}, {}
+    calls, usual, rejected = {}, {}, {}
     for form in forms(peer):
         model = int8_onnx.resnet20(batch, form, ranges)
         value = int8_onnx.as_input(pixels, form.input)
         convolutions = len(int8_onnx.CONVOLUTIONS)
         try:
             if peer == "ort_int8":
-                call, logits = open_ort(model, value, convolutions, form.activations == "s8")
+                call, logits, plain = open_ort(model, value, convolutions, form.activations == "s8")
             else:
-                call, logits = open_openvino(model, value, convolutions)
+                call, logits, plain = open_openvino(model, value, convolutions)
         except NotInt8 as reason:
             rejected[str(form)] = str(reason)
             continue
         call()
         if np.corrcoef(logits().ravel(), expected.ravel())[0, 1] < 0.99:
             fail(f"{PEERS[peer]} does not compute the network ({form}, batch {batch}): its logits differ from those in f32")
-        calls[str(form)] = call
+        calls[str(form)], usual[str(form)] = call, plain
     if not calls:
         reasons = "\n".join(f"  {form}: {reason}" for form, reason in rejected.items())
         fail(f"{PEERS[peer]} does not run all convolutions of ResNet-20 in int8 on this CPU:\n{reasons}")
     medians, best = fastest(calls, batch)
     say(f"{PEERS[peer]}, batch {batch}: {best}, {medians[best]:.0f} images/s")
     account = {"chosen": best, "trial_images_per_second": {name: figure(value) for name, value in medians.items()}}
-    return calls[best], account | ({"rejected": rejected} if rejected else {})
+    return calls[best], usual[best], account | ({"rejected": rejected} if rejected else {})
 
 
 # Rounds and figures.
@@ -345,20 +349,23 @@ def measure_network(worker, options):
     for batch in BATCHES:
         turns["ours", batch] = functools.partial(worker.images_per_second, batch, options.seconds)
         for peer in PEERS:
-            call, chosen[peer][f"batch{batch}"] = open_peer(peer, batch, ranges)
+            call, usual, chosen[peer][f"batch{batch}"] = open_peer(peer, batch, ranges)
             turns[peer, batch] = functools.partial(rate, call, batch, options.seconds)
+            turns[peer, batch, "usual"] = functools.partial(rate, usual, batch, options.seconds)
     rates = take_turns(turns, options.rounds, "ResNet-20")
 
-    figures, spread = {}, {}
+    figures, usual, spread = {}, {}, {}
     for peer in PEERS:
         for batch in BATCHES:
             key, values = f"ratio_{peer}_batch{batch}", ratios(rates["ours", batch], rates[peer, batch])
             figures[key], spread[key] = figure(statistics.median(values)), quartiles(values)
+            usual[key] = figure(statistics.median(ratios(rates["ours", batch], rates[peer, batch, "usual"])))
     terms = sum(layer.products() for layer in int8_onnx.ADDER_LAYERS)
     peak = statistics.median(rates["peak"])
     share = terms * statistics.median(rates["ours", BATCHES[0]]) / peak
     return figures | {
         "share_of_peak": figure(share),
+        "usual_calls": usual,
         "quartiles": spread,
         "images_per_second": {
             name: {f"batch{batch}": figure(statistics.median(rates[name, batch])) for batch in BATCHES}
@@ -383,7 +390,7 @@ def measure_layers(worker, options):
             shape = (layer.size, layer.size, layer.channels) if channels_last else (layer.channels, layer.size, layer.size)
             value = np.random.default_rng(2).integers(0, 256, (1, *shape), dtype=np.uint8)
             try:
-                calls[name], _ = open_ort(int8_onnx.single_convolution(layer, channels_last), value, 1)
+                calls[name], *_ = open_ort(int8_onnx.single_convolution(layer, channels_last), value, 1)
             except NotInt8 as reason:
                 fail(f"{PEERS['ort_int8']} does not run the {layer.name} convolution in int8: {reason}")
         _, best = fastest(calls, 1)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
 use crate::method::{FloatLayer, Method};
+use crate::nudge::nudge_bn;
 use crate::observer::Observations;
 use crate::ordinary::round_ordinary;
 use crate::reconstruct::Reconstruction;
@@ -120,6 +121,15 @@ impl QuantizedModel {
     /// How the model came about.
     pub fn provenance(&self) -> &Provenance {
         &self.provenance
+    }
+
+    /// The same codes between BN layers of [`nudge_bn`](crate::nudge_bn).
+    ///
+    /// # Errors
+    /// If a BN layer lacks a parameter.
+    pub fn nudged(&self, seed: u64) -> Result<Self, QuantError> {
+        let model = nudge_bn(&self.model, seed)?;
+        Ok(self.with_model(model, self.provenance.clone()))
     }
 
     /// The same layers around another float model (of the same graph), with changed provenance.

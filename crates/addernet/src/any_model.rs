@@ -4,7 +4,7 @@ use std::path::Path;
 
 use addernet_graph::import::{self, ImportOptions};
 use addernet_graph::{Graph, Model};
-use addernet_quant::{QuantizedModel, store};
+use addernet_quant::{QuantizedModel, nudge_bn, store};
 
 use crate::error::Error;
 
@@ -37,6 +37,18 @@ impl AnyModel {
             AnyModel::Float(model) => model,
             AnyModel::Quantized(quantized) => quantized.model(),
         }
+    }
+
+    /// The same network with BN parameters moved to neighbouring floats: see
+    /// [`nudge_bn`](addernet_quant::nudge_bn).
+    ///
+    /// # Errors
+    /// If a BN layer lacks a parameter.
+    pub fn nudged(&self, seed: u64) -> Result<Self, Error> {
+        Ok(match self {
+            AnyModel::Float(model) => AnyModel::Float(nudge_bn(model, seed)?),
+            AnyModel::Quantized(quantized) => AnyModel::Quantized(quantized.nudged(seed)?),
+        })
     }
 
     /// The network's structure.

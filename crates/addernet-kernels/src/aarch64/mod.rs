@@ -1,6 +1,7 @@
 //! Variants for 64-bit Arm.
 
 mod neon;
+mod neon_fours;
 mod neon_u8;
 
 pub(crate) use neon::Neon;

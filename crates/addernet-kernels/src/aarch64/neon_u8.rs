@@ -2,7 +2,11 @@
 //! pair of registers, so that one broadcast input serves four registers of a two-vector tile.
 #![allow(unsafe_code)]
 
-use crate::uint8::simd::{SimdU8, Task};
+use super::neon_fours::look_up;
+use crate::uint8::{
+    fours::{Sums, Window},
+    simd::{SimdU8, Task},
+};
 use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
 /// Exists only if the CPU has NEON.
@@ -27,7 +31,8 @@ impl SimdU8 for NeonU8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 4;
     const PIXELS_1: usize = 8;
-    const SLIDE: bool = false;
+    const SLIDE: usize = 0;
+    const FOURS: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> uint8x16x2_t {
@@ -66,6 +71,24 @@ impl SimdU8 for NeonU8 {
                 vpadalq_u16(sums.1, vpaddlq_u8(vabdq_u8(x.1, w.1))),
             )
         }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_fours<const P: usize, const B: usize>(
+        self,
+        x: [*const u16; P],
+        w: [*const u8; B],
+        window: Window,
+        sums: &mut [Sums; B],
+    ) {
+        // SAFETY: the token proves NEON; the caller promises windows and blocks.
+        unsafe { look_up(x, w, window, sums) }
+    }
+
+    #[inline(always)]
+    fn widen(self, sums: &[u16]) -> uint32x4x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { widen(sums) }
     }
 
     #[inline(always)]
@@ -112,7 +135,8 @@ impl SimdU8 for NeonDot {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 4;
     const PIXELS_1: usize = 8;
-    const SLIDE: bool = false;
+    const SLIDE: usize = 0;
+    const FOURS: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> uint8x16x2_t {
@@ -152,6 +176,24 @@ impl SimdU8 for NeonDot {
                 dot(sums.1, vabdq_u8(x.1, w.1), ones),
             )
         }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_fours<const P: usize, const B: usize>(
+        self,
+        x: [*const u16; P],
+        w: [*const u8; B],
+        window: Window,
+        sums: &mut [Sums; B],
+    ) {
+        // SAFETY: the token proves NEON; the caller promises windows and blocks.
+        unsafe { look_up(x, w, window, sums) }
+    }
+
+    #[inline(always)]
+    fn widen(self, sums: &[u16]) -> uint32x4x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { widen(sums) }
     }
 
     #[inline(always)]
@@ -197,6 +239,15 @@ unsafe fn store(to: *mut i32, sums: uint32x4x2_t) {
         vst1q_u32(to.cast(), sums.0);
         vst1q_u32(to.cast::<u32>().add(4), sums.1);
     }
+}
+
+/// The first 8 of some sums.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen(sums: &[u16]) -> uint32x4x2_t {
+    // SAFETY: the slice has 8 numbers.
+    let all = unsafe { vld1q_u16(sums[..8].as_ptr()) };
+    uint32x4x2_t(vmovl_u16(vget_low_u16(all)), vmovl_high_u16(all))
 }
 
 /// `udot`, whose intrinsic is not stable yet.

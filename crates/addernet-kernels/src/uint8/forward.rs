@@ -3,14 +3,13 @@
 
 use super::{
     RowSink,
-    box_sum::{BoxSums, Windows},
+    box_sum::Windows,
     output::Output,
     pack::{Layout, PackedWeightsU8},
     pixels::{self, Conv, PackedWeightsI8},
     rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
     simd::SimdU8,
-    tile::Unit,
-    triples::Planes,
+    tile::{Buffers, Unit},
 };
 use crate::{
     ConvGeometry, KernelError,
@@ -33,8 +32,7 @@ const UNIT: UnitSize = UnitSize {
 struct Scratch {
     rows: AlignedVec<u8>,
     tops: Vec<usize>,
-    sums: BoxSums,
-    planes: Planes,
+    buffers: Buffers,
 }
 
 thread_local! {
@@ -42,8 +40,7 @@ thread_local! {
         RefCell::new(Scratch {
             rows: AlignedVec::new(),
             tops: Vec::new(),
-            sums: BoxSums::new(),
-            planes: Planes::new(),
+            buffers: Buffers::new(),
         })
     };
 }
@@ -413,8 +410,7 @@ impl<'a> Layer<'a> {
             |Scratch {
                  rows: padded,
                  tops,
-                 sums,
-                 planes,
+                 buffers,
              }| {
                 tops.clear();
                 let x = if self.copied {
@@ -429,7 +425,7 @@ impl<'a> Layer<'a> {
                     &self.windows,
                     x,
                     tops,
-                    (sums, planes),
+                    buffers,
                     output,
                 ));
             },

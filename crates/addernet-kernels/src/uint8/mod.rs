@@ -2,6 +2,7 @@
 
 pub(crate) mod box_sum;
 mod forward;
+pub(crate) mod fours;
 pub(crate) mod generic;
 pub(crate) mod maps;
 pub(crate) mod output;
@@ -25,6 +26,7 @@ pub use rescale::{
 };
 
 use crate::{ConvGeometry, KernelError};
+use fours::FourWeights;
 use maps::{AddPixels, SpreadPixels};
 use pack::Layout;
 use rescale::{MapToCodes, ToCodes, ToMap};
@@ -264,6 +266,9 @@ impl<S: SimdU8> AdderKernelU8 for S {
         largest: u8,
     ) -> Result<PackedWeightsU8, KernelError> {
         let largest = weights.iter().copied().fold(largest, u8::max);
+        if S::FOURS && FourWeights::fit(shape, largest) {
+            return PackedWeightsU8::in_fours(S::NAME, Layout::of::<S>(), shape, weights);
+        }
         if self.looks_up() && TripleWeights::fit(shape, largest) {
             return PackedWeightsU8::in_triples(S::NAME, Layout::of::<S>(), shape, weights);
         }

@@ -1,6 +1,10 @@
 //! Weights in the order in which the tile kernel reads them.
 
-use super::{simd::SimdU8, triples::TripleWeights};
+use super::{
+    fours::{FourWeights, KERNELS},
+    simd::SimdU8,
+    triples::TripleWeights,
+};
 use crate::{
     KernelError,
     aligned::AlignedVec,
@@ -43,7 +47,16 @@ pub struct PackedWeightsU8 {
     /// `−Σw` of each output channel, missing ones included; empty if the layout does not need it.
     bias: AlignedVec<i32>,
     /// The weights in another order, instead of `data`, if sums are looked up.
-    triples: Option<TripleWeights>,
+    looked_up: Option<LookedUp>,
+}
+
+/// Weights in the order in which sums are looked up.
+#[derive(Clone, Debug)]
+pub(crate) enum LookedUp {
+    /// Three terms at a time.
+    Triples(TripleWeights),
+    /// Four terms at a time, two from a table.
+    Fours(FourWeights),
 }
 
 impl PackedWeightsU8 {
@@ -66,7 +79,7 @@ impl PackedWeightsU8 {
             shape,
             data: AlignedVec::zeros(len),
             bias: AlignedVec::zeros(blocks * lanes),
-            triples: None,
+            looked_up: None,
         };
         let vector = lanes * group;
         let data = packed.data.as_mut_slice();
@@ -93,24 +106,51 @@ impl PackedWeightsU8 {
         shape: [usize; 4],
         weights: &[u8],
     ) -> Result<Self, KernelError> {
+        Self::looked_up_as(packed_by, layout, shape, weights, |channels| {
+            LookedUp::Triples(TripleWeights::new(shape, weights, channels))
+        })
+    }
+
+    /// Packs weights that [`FourWeights::fit`] for looking up sums of two.
+    pub(crate) fn in_fours(
+        packed_by: &'static str,
+        layout: Layout,
+        shape: [usize; 4],
+        weights: &[u8],
+    ) -> Result<Self, KernelError> {
+        Self::looked_up_as(packed_by, layout, shape, weights, |channels| {
+            LookedUp::Fours(FourWeights::new(shape, weights, channels))
+        })
+    }
+
+    /// Checks the weights and has `pack` rearrange them for so many input channels.
+    fn looked_up_as(
+        packed_by: &'static str,
+        layout: Layout,
+        shape: [usize; 4],
+        weights: &[u8],
+        pack: impl FnOnce(usize) -> LookedUp,
+    ) -> Result<Self, KernelError> {
         check_weights(shape, weights.len())?;
         let channels = shape[1].next_multiple_of(layout.group);
         let blocks = shape[0].div_ceil(layout.lanes);
         let area = shape[2] * shape[3];
-        checked_len("packed weights", &[blocks, layout.lanes, area, channels])?;
+        // A block of 16 kernels may be filled up for fewer.
+        let lanes = layout.lanes.max(KERNELS);
+        checked_len("packed weights", &[blocks, lanes, area, channels])?;
         Ok(Self {
             packed_by,
             layout,
             shape,
             data: AlignedVec::new(),
             bias: AlignedVec::zeros(blocks * layout.lanes),
-            triples: Some(TripleWeights::new(shape, weights, channels)),
+            looked_up: Some(pack(channels)),
         })
     }
 
-    /// The weights in threes, if sums are looked up.
-    pub(crate) fn triples(&self) -> Option<&TripleWeights> {
-        self.triples.as_ref()
+    /// The weights for looking sums up, if they are.
+    pub(crate) fn looked_up(&self) -> Option<&LookedUp> {
+        self.looked_up.as_ref()
     }
 
     /// OIHW shape of the layer.

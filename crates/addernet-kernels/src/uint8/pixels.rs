@@ -148,6 +148,9 @@ impl Task for Conv<'_, '_> {
                     column += match width - column {
                         2.. if S::DOT_PAIR => self.pair(simd, block, at),
                         _ if !S::DOT => self.scalar(block, at),
+                        // Four vectors of sums for each pixel.
+                        2.. if S::LANES == 4 => self.tile::<S, 2, 4>(simd, block, at),
+                        _ if S::LANES == 4 => self.tile::<S, 1, 4>(simd, block, at),
                         // Two vectors of sums for each pixel, and half as many registers.
                         4.. if S::LANES < LANES => self.tile::<S, 4, 2>(simd, block, at),
                         2.. if S::LANES < LANES => self.tile::<S, 2, 2>(simd, block, at),
@@ -216,12 +219,16 @@ impl Conv<'_, '_> {
         };
         let (x, weights) = (x.as_ptr(), weights.as_ptr());
         // SAFETY: the last pixel's last group is inside the input, and the block's weights are whole.
-        let sums = unsafe {
+        let mut sums = unsafe {
             match (groups, step) {
-                (WIDTH, PIXEL_GROUP) => slide::<S, P, B>(simd, x, weights, rows),
+                // In four vectors there is no room for a second tap's weights.
+                (WIDTH, PIXEL_GROUP) if B < 4 => slide::<S, P, B>(simd, x, weights, rows),
                 _ => accumulate::<S, P, B>(simd, x, weights, rows),
             }
         };
+        for sums in sums.as_flattened_mut() {
+            *sums = simd.end_dots(*sums);
+        }
         let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
         let to = self.output.offset(first, width, channels);
         let step = self.output.step(channels);

@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    box_sum, maps,
+    box_sum, fours, maps,
     rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
     triples::{Sums, Tile, Wide},
 };
@@ -152,12 +152,14 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Largest tile of one weight vector, in output pixels.
     const PIXELS_1: usize;
 
-    /// Whether the register file has room for the weights of three taps beside a tile's sums, as
-    /// tiles that slide along a row need.
-    const SLIDE: bool;
+    /// Most weight vectors of tiles that slide along a row, which need the register file to have room for the
+    /// weights of three taps beside a tile's sums: 2, 1, or 0 if no tile slides.
+    const SLIDE: usize;
+    /// Whether [`SimdU8::widen`] and [`SimdU8::look_up_fours`] are there.
+    const FOURS: bool = false;
     /// Whether [`SimdU8::window_sums`] is there.
     const WINDOW_SUMS: bool = false;
-    /// Whether [`SimdU8::dot`] is there, on sums of 16 or 8 lanes.
+    /// Whether [`SimdU8::dot`] is there, on sums of 16, 8 or 4 lanes.
     const DOT: bool = false;
     /// Whether [`SimdU8::dot_pair`] is there.
     const DOT_PAIR: bool = false;
@@ -300,12 +302,48 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         }
     }
 
-    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`].
+    /// Joins fours of codes below 4 to what says where their row of [`ROWS`](fours::ROWS) begins; one number each.
+    #[inline(always)]
+    fn join_fours(self, codes: &[u8], to: &mut [u16]) {
+        fours::portable_join(codes, to);
+    }
+
+    /// The first [`SimdU8::LANES`] of some sums; only where [`SimdU8::FOURS`].
+    #[inline(always)]
+    fn widen(self, _sums: &[u16]) -> Self::Sums {
+        // SAFETY: there is a number.
+        unsafe { self.start(&0) }
+    }
+
+    /// Adds up the terms of `P` pixels by `B` blocks of 16 kernels, in `sums` that are 0 before; only where
+    /// [`SimdU8::FOURS`].
+    ///
+    /// # Safety
+    /// Each `x` must be valid for reads of the rows of a window of [joined](SimdU8::join_fours) codes, each `w` of a
+    /// block of places.
+    #[inline(always)]
+    unsafe fn look_up_fours<const P: usize, const B: usize>(
+        self,
+        _x: [*const u16; P],
+        _w: [*const u8; B],
+        _window: fours::Window,
+        _sums: &mut [fours::Sums; B],
+    ) {
+    }
+
+    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`]. It is the sum
+    /// after [`SimdU8::end_dots`].
     ///
     /// # Safety
     /// `x` must be valid for reads of 4 bytes, `w` for 4 in each lane.
     #[inline(always)]
     unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const i8) -> Self::Sums {
+        sums
+    }
+
+    /// The sums after the last of the products.
+    #[inline(always)]
+    fn end_dots(self, sums: Self::Sums) -> Self::Sums {
         sums
     }
 

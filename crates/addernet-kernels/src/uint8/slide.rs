@@ -46,7 +46,7 @@ impl Unit<'_, '_> {
         simd: S,
         block: usize,
     ) {
-        if P > max_pixels::<S, B>() || B == 1 && !P.is_multiple_of(2) {
+        if P > max_pixels::<S, B>() || B > S::SLIDE {
             return; // Never happens; the compiler sees that and leaves such tiles out.
         }
         // Copies, which no write to the output can change: the addresses of a tile must not wait for the
@@ -62,7 +62,7 @@ impl Unit<'_, '_> {
             let mut x = self.window(first);
             let mut to = self.output.offset(first, width, channels);
             let mut x_sums = match S::MAX_IDENTITY {
-                true => self.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
+                true => self.buffers.sums.row(row)[..=(width - 1) * STRIDE].as_ptr(),
                 false => std::ptr::null(),
             };
             let mut column = 0;
@@ -136,14 +136,14 @@ unsafe fn slide<
                 // SAFETY: the column is inside the windows' row, which the caller promises.
                 unsafe { simd.broadcast(x.add(code)) }
             };
-            // The codes that pixel `p` sees, of which its predecessor saw the first ones.
-            let next = |[_, middle, right]: [S::Codes; WIDTH], p: usize| match STRIDE {
-                1 => [middle, right, codes(p + 2)],
-                _ => [right, codes(p * STRIDE + 1), codes(p * STRIDE + 2)],
-            };
-            let mut window = [codes(0), codes(1), codes(2)];
             // Two sums at a time: of a pixel or of two pixels.
             if B == 2 {
+                // The codes that pixel `p` sees, of which its predecessor saw the first ones.
+                let next = |[_, middle, right]: [S::Codes; WIDTH], p: usize| match STRIDE {
+                    1 => [middle, right, codes(p + 2)],
+                    _ => [right, codes(p * STRIDE + 1), codes(p * STRIDE + 2)],
+                };
+                let mut window = [codes(0), codes(1), codes(2)];
                 for p in 0..P {
                     if p > 0 {
                         window = next(window, p);
@@ -156,17 +156,35 @@ unsafe fn slide<
                     }
                 }
             } else {
-                for p in (0..P).step_by(2) {
-                    if p > 0 {
-                        window = next(window, p);
+                // Codes are read right before their first use: few registers are free.
+                let mut add = |p: usize, v: usize, x| {
+                    let two = [sums[p][0], sums[p + 1][0]];
+                    [sums[p][0], sums[p + 1][0]] =
+                        simd.accumulate_two(two, x, [weights[v][0]; 2], factors);
+                };
+                let mut left = codes(0);
+                let mut middle = codes(1);
+                for p in (0..P - 1).step_by(2) {
+                    let first = p * STRIDE;
+                    if STRIDE == 1 {
+                        add(p, 0, [left, middle]);
+                        left = codes(first + 2);
+                        add(p, 1, [middle, left]);
+                        middle = codes(first + 3);
+                        add(p, 2, [left, middle]);
+                    } else {
+                        let right = codes(first + 2);
+                        add(p, 0, [left, right]);
+                        add(p, 1, [codes(first + 1), codes(first + 3)]);
+                        left = codes(first + 4);
+                        add(p, 2, [right, left]);
                     }
-                    let own = window;
-                    window = next(own, p + 1);
+                }
+                if !P.is_multiple_of(2) {
+                    let first = (P - 1) * STRIDE;
                     for v in 0..WIDTH {
-                        let two = [sums[p][0], sums[p + 1][0]];
-                        let x = [own[v], window[v]];
-                        [sums[p][0], sums[p + 1][0]] =
-                            simd.accumulate_two(two, x, [weights[v][0]; 2], factors);
+                        let x = codes(first + v);
+                        sums[P - 1][0] = simd.accumulate(sums[P - 1][0], x, weights[v][0], factors);
                     }
                 }
             }

@@ -9,17 +9,41 @@
 use super::{
     box_sum::{BoxSums, Windows},
     output::{Output, Position},
-    pack::{Layout, PackedWeightsU8},
+    pack::{Layout, LookedUp, PackedWeightsU8},
     simd::{MAX_LANES, SimdU8, Task},
     slide::{ANY, WIDTH},
     triples::Planes,
 };
+use crate::aligned::AlignedVec;
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
 const MAX_POINTERS: usize = 8;
 
+/// Maps of 224 pixels that networks halve again and again: 56, 28, 14 and 7.
+const SEVEN: usize = 7;
+
 /// Output rows that are at least so long are divided into tiles of their own.
 const ROW_TILE: usize = 4;
+
+/// What a unit computes on the way, kept between calls for its memory.
+pub(super) struct Buffers {
+    /// Window sums.
+    pub(super) sums: BoxSums,
+    /// Codes joined in threes.
+    planes: Planes,
+    /// Codes joined in fours.
+    fours: AlignedVec<u16>,
+}
+
+impl Buffers {
+    pub(super) const fn new() -> Self {
+        Self {
+            sums: BoxSums::new(),
+            planes: Planes::new(),
+            fours: AlignedVec::new(),
+        }
+    }
+}
 
 /// Some output rows of one convolution, all their channels: the unit of work of one thread.
 pub(crate) struct Unit<'a, 'c> {
@@ -27,8 +51,7 @@ pub(crate) struct Unit<'a, 'c> {
     pub(super) windows: &'a Windows,
     x: &'a [u8],
     pub(super) rows: &'a [usize],
-    pub(super) sums: &'a mut BoxSums,
-    planes: &'a mut Planes,
+    pub(super) buffers: &'a mut Buffers,
     pub(super) output: Output<'a, 'c>,
 }
 
@@ -42,7 +65,7 @@ impl<'a, 'c> Unit<'a, 'c> {
         windows: &'a Windows,
         x: &'a [u8],
         rows: &'a [usize],
-        (sums, planes): (&'a mut BoxSums, &'a mut Planes),
+        buffers: &'a mut Buffers,
         output: Output<'a, 'c>,
     ) -> Self {
         let [_, _, height, width] = weights.shape();
@@ -58,8 +81,7 @@ impl<'a, 'c> Unit<'a, 'c> {
             windows,
             x,
             rows,
-            sums,
-            planes,
+            buffers,
             output,
         }
     }
@@ -78,7 +100,12 @@ impl<'a, 'c> Unit<'a, 'c> {
     }
 
     pub(super) fn planes(&mut self) -> &mut Planes {
-        self.planes
+        &mut self.buffers.planes
+    }
+
+    /// Room for codes that were joined in fours.
+    pub(super) fn joined(&mut self) -> &mut AlignedVec<u16> {
+        &mut self.buffers.fours
     }
 }
 
@@ -96,19 +123,24 @@ impl Task for Unit<'_, '_> {
             S::LANES,
         );
         let weights = self.weights;
-        if let Some(triples) = weights.triples() {
-            return self.look_up(simd, triples);
+        match weights.looked_up() {
+            Some(LookedUp::Triples(triples)) => return self.look_up(simd, triples),
+            Some(LookedUp::Fours(fours)) => return self.look_up_fours(simd, fours),
+            None => {}
         }
         // A row of a kernel has as many codes as a row of its window.
         let row_codes = self.weights.row_vectors() * S::GROUP;
         assert_eq!(row_codes, self.windows.size[1] * self.windows.channels);
         if S::MAX_IDENTITY {
-            self.sums.compute(simd, self.x, self.rows, self.windows);
+            self.buffers
+                .sums
+                .compute(simd, self.x, self.rows, self.windows);
         }
         let blocks = self.weights.blocks();
         let mut block = 0;
+        let pairs = S::PIXELS_2 > 0 && !(S::SLIDE == 1 && self.slides(S::PIXELS_1));
         while block < blocks {
-            if S::PIXELS_2 > 0 && blocks - block >= 2 {
+            if pairs && blocks - block >= 2 {
                 self.blocks::<S, 2>(simd, block);
                 block += 2;
             } else {
@@ -125,11 +157,25 @@ pub(super) const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
 }
 
 impl Unit<'_, '_> {
+    /// Whether all pixels are computed in tiles that slide, of `pixels` at most.
+    fn slides(&self, pixels: usize) -> bool {
+        let Windows {
+            size,
+            stride,
+            per_row,
+            channels,
+            ..
+        } = *self.windows;
+        let known = matches!((channels, stride), (16 | 32 | 64, 1 | 2)) || stride == 1;
+        let seven = stride == 1 && per_row.is_multiple_of(SEVEN);
+        size[1] == WIDTH && (known && per_row.is_multiple_of(pixels) || seven)
+    }
+
     /// All pixels of `B` blocks of output channels.
     #[inline(always)]
     fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
         let width = self.windows.per_row;
-        let slides = S::SLIDE && self.windows.size[1] == WIDTH;
+        let slides = B <= S::SLIDE && self.windows.size[1] == WIDTH;
         if slides && width.is_multiple_of(max_pixels::<S, B>()) {
             match (self.windows.channels, self.windows.stride) {
                 (16, 1) => return self.sliding::<S, B, 16, 1>(simd, block),
@@ -138,13 +184,12 @@ impl Unit<'_, '_> {
                 (32, 2) => return self.sliding::<S, B, 32, 2>(simd, block),
                 (64, 1) => return self.sliding::<S, B, 64, 1>(simd, block),
                 (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
-                (_, 1) if B == 2 => return self.sliding::<S, B, ANY, 1>(simd, block),
+                (_, 1) if B == S::SLIDE => return self.sliding::<S, B, ANY, 1>(simd, block),
                 _ => {}
             }
         }
-        // Maps of 224 pixels that networks halve again and again: 56, 28, 14 and 7.
-        if slides && B == 2 && self.windows.stride == 1 && width.is_multiple_of(7) {
-            return self.slide::<S, 7, B, ANY, 1>(simd, block);
+        if slides && B == S::SLIDE && self.windows.stride == 1 && width.is_multiple_of(SEVEN) {
+            return self.slide::<S, SEVEN, B, ANY, 1>(simd, block);
         }
         if self.windows.per_row >= ROW_TILE {
             return self.in_rows::<S, B>(simd, block);
@@ -211,7 +256,7 @@ impl Unit<'_, '_> {
         let mut x = [self.window(first); P];
         let stride = self.windows.stride;
         let sums = match S::MAX_IDENTITY {
-            true => self.sums.row(row)[column * stride..].as_ptr(),
+            true => self.buffers.sums.row(row)[column * stride..].as_ptr(),
             false => std::ptr::null(),
         };
         at.x_sums = [sums; P];
@@ -287,7 +332,7 @@ impl Unit<'_, '_> {
                 .offset(*position, self.windows.per_row, channels);
             if S::MAX_IDENTITY {
                 let column = position.column * self.windows.stride;
-                at.x_sums[p] = &self.sums.row(position.row)[column];
+                at.x_sums[p] = &self.buffers.sums.row(position.row)[column];
             }
             position.column += 1;
             if position.column == self.windows.per_row {

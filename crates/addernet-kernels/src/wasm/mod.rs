@@ -2,6 +2,7 @@
 //! `-C target-feature=+simd128` starts only where vectors are, and one that was not has the portable variants alone.
 
 mod simd128;
+mod simd128_fours;
 mod simd128_u8;
 
 pub(crate) use simd128::Simd128;

@@ -1,7 +1,11 @@
 //! simd128 on u8 codes: registers of 16 bytes, in pairs as on Arm.
 #![allow(unsafe_code)]
 
-use crate::uint8::simd::{SimdU8, Task};
+use super::simd128_fours::look_up;
+use crate::uint8::{
+    fours::{Sums, Window},
+    simd::{SimdU8, Task},
+};
 use std::arch::wasm32::*;
 
 /// The module runs, so the machine has vectors.
@@ -25,7 +29,8 @@ impl SimdU8 for Simd128U8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 2;
     const PIXELS_1: usize = 4;
-    const SLIDE: bool = false;
+    const SLIDE: usize = 0;
+    const FOURS: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> Pair {
@@ -57,6 +62,25 @@ impl SimdU8 for Simd128U8 {
             u32x4_add(sums, u32x4_extadd_pairwise_u16x8(pairs))
         };
         Pair(add(sums.0, x.0, w.0), add(sums.1, x.1, w.1))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_fours<const P: usize, const B: usize>(
+        self,
+        x: [*const u16; P],
+        w: [*const u8; B],
+        window: Window,
+        sums: &mut [Sums; B],
+    ) {
+        // SAFETY: the caller promises windows and blocks.
+        unsafe { look_up(x, w, window, sums) }
+    }
+
+    #[inline(always)]
+    fn widen(self, sums: &[u16]) -> Pair {
+        // SAFETY: the slice has 8 numbers.
+        let all = unsafe { v128_load(sums[..8].as_ptr().cast()) };
+        Pair(u32x4_extend_low_u16x8(all), u32x4_extend_high_u16x8(all))
     }
 
     #[inline(always)]

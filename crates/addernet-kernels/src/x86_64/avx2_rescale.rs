@@ -31,9 +31,9 @@ macro_rules! pairs {
 /// The constants of 8 channels.
 #[derive(Clone, Copy)]
 pub(super) struct Scale {
-    multiplier: __m256i,
-    offset: __m256i,
-    shift: __m256i,
+    pub(super) multiplier: __m256i,
+    pub(super) offset: __m256i,
+    pub(super) shift: __m256i,
 }
 
 impl Scale {
@@ -99,11 +99,12 @@ fn in_order(packed: __m256i) -> __m256i {
     _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
 }
 
-/// Two octets of i16 as u8, saturated, one behind the other.
+/// 16 values as u8, saturated.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn codes_of_values(values: __m256i) -> __m128i {
-    _mm256_castsi256_si128(in_order(_mm256_packus_epi16(values, values)))
+pub(super) fn codes_of_values(values: __m256i) -> __m128i {
+    let low = _mm256_castsi256_si128(values);
+    _mm_packus_epi16(low, _mm256_extracti128_si256::<1>(values))
 }
 
 /// Two octets as i16, saturated, one behind the other.
@@ -116,7 +117,7 @@ fn values(a: __m256i, b: __m256i) -> __m256i {
 /// min(q, max) · factor of 16 codes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn encode(codes: __m128i, range: CodeRange) -> __m128i {
+pub(super) fn encode(codes: __m128i, range: CodeRange) -> __m128i {
     let codes = _mm_min_epu8(codes, _mm_set1_epi8(range.max as i8));
     if range.factor == 1 {
         return codes;
@@ -153,8 +154,7 @@ pub(super) unsafe fn store_codes(
     to: impl Fn(usize) -> *mut u8,
     range: CodeRange,
 ) {
-    // Known when compiled; longer tiles slide, which AVX2 has no registers for.
-    assert!(count <= MOST);
+    assert!(count <= MOST); // Known when compiled.
     // SAFETY: the caller promises AVX2 and the codes.
     unsafe {
         pairs!(i, next of count, {
@@ -181,7 +181,7 @@ pub(super) unsafe fn store_map(
     codes: &mut [MapCodes<'_>],
     place: impl Fn(&CodeRows<'_>, usize) -> usize,
 ) {
-    assert!(count <= MOST);
+    assert!(count <= MOST); // Known when compiled.
     // SAFETY: the caller promises AVX2, residuals, values and codes.
     unsafe {
         let low = _mm256_set1_epi16(low);
@@ -215,7 +215,7 @@ pub(super) unsafe fn store_map(
 /// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
 /// on pairs of v and c; both factors of the rounding must fit 16 bits.
 #[derive(Clone, Copy)]
-struct Quantizer {
+pub(super) struct Quantizer {
     /// c
     rounding: __m256i,
     /// Pairs of the multiplier and half/c.
@@ -227,7 +227,7 @@ struct Quantizer {
 impl Quantizer {
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn new(scale: CodeScale) -> Self {
+    pub(super) fn new(scale: CodeScale) -> Self {
         let half = scale.shift() - 1;
         let (first, second) = (half.min(14), half.saturating_sub(14));
         let multiplier = i32::from(scale.multiplier() as u16);
@@ -242,7 +242,7 @@ impl Quantizer {
     /// q of 16 values, saturated to i16.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn scale(self, values: __m256i) -> __m256i {
+    pub(super) fn scale(self, values: __m256i) -> __m256i {
         let product = |pairs| _mm256_sra_epi32(_mm256_madd_epi16(pairs, self.factors), self.shift);
         let low = product(_mm256_unpacklo_epi16(values, self.rounding));
         let high = product(_mm256_unpackhi_epi16(values, self.rounding));

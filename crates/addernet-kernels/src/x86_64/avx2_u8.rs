@@ -2,10 +2,14 @@
 //! AVX-VNNI.
 #![allow(unsafe_code)]
 
-use super::avx2_rescale::{self, Scale, low_halves};
+use super::{
+    avx2_fours, avx2_quads,
+    avx2_rescale::{self, Scale, low_halves},
+};
 use crate::uint8::{
+    fours::{Sums, Window},
     rescale::{CodeRange, CodeRows, MapCodes},
-    simd::{Constants, DotWindow, SimdU8, Task, portable_codes, portable_map},
+    simd::{Constants, DotWindow, SimdU8, Task},
 };
 use std::arch::{asm, x86_64::*};
 
@@ -32,8 +36,9 @@ impl SimdU8 for Avx2U8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 4;
     const PIXELS_1: usize = 8;
-    const SLIDE: bool = false;
-    const DOT_PAIR: bool = true;
+    const SLIDE: usize = 1;
+    const FOURS: bool = true;
+    const DOT: bool = true;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m256i {
@@ -63,6 +68,18 @@ impl SimdU8 for Avx2U8 {
     }
 
     #[inline(always)]
+    fn accumulate_two(
+        self,
+        sums: [__m256i; 2],
+        x: [__m256i; 2],
+        w: [__m256i; 2],
+        (): (),
+    ) -> [__m256i; 2] {
+        // SAFETY: the token proves AVX2.
+        unsafe { sad_sad_add_add(sums, x, w) }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut i32, sums: __m256i) {
         // SAFETY: the token proves AVX2; the caller promises 4 writable numbers.
         unsafe {
@@ -73,9 +90,45 @@ impl SimdU8 for Avx2U8 {
     }
 
     #[inline(always)]
-    unsafe fn dot_pair(self, x: [*const u8; 2], window: DotWindow, w: *const i8) -> [[i32; 16]; 2] {
-        // SAFETY: the token proves AVX2; the caller promises the windows and the weights.
-        unsafe { dot_pair(x, window, w) }
+    fn join_fours(self, codes: &[u8], to: &mut [u16]) {
+        // SAFETY: the token proves AVX2.
+        unsafe { avx2_fours::join(codes, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_fours<const P: usize, const B: usize>(
+        self,
+        x: [*const u16; P],
+        w: [*const u8; B],
+        window: Window,
+        sums: &mut [Sums; B],
+    ) {
+        // SAFETY: the token proves AVX2; the caller promises windows and blocks.
+        unsafe { avx2_fours::look_up(x, w, window, sums) }
+    }
+
+    #[inline(always)]
+    fn widen(self, sums: &[u16]) -> __m256i {
+        // SAFETY: the token proves AVX2; the slice has 4 numbers.
+        unsafe { _mm256_cvtepu16_epi64(_mm_loadl_epi64(sums[..4].as_ptr().cast())) }
+    }
+
+    /// In products of 16 bits, since those of 8 saturate; the first two are added up in the lower half of a lane, the
+    /// last two in the upper one.
+    #[inline(always)]
+    unsafe fn dot(self, sums: __m256i, x: *const u8, w: *const i8) -> __m256i {
+        // SAFETY: the token proves AVX2; the caller promises 4 and 16 readable bytes.
+        unsafe {
+            let x = _mm_set1_epi32(x.cast::<i32>().read_unaligned());
+            let w = _mm256_cvtepi8_epi16(_mm_loadu_si128(w.cast()));
+            _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_cvtepu8_epi16(x), w))
+        }
+    }
+
+    #[inline(always)]
+    fn end_dots(self, sums: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_add_epi32(sums, _mm256_srli_epi64::<32>(sums)) }
     }
 
     #[inline(always)]
@@ -89,12 +142,13 @@ impl SimdU8 for Avx2U8 {
     ) {
         // SAFETY: the token proves AVX2; the caller promises constants and codes.
         unsafe {
-            if B != 2 {
-                return portable_codes(self, to, offset, sums, constants, range);
+            if B.is_multiple_of(2) {
+                let z = octets(sums, constants);
+                let to = |i: usize| to.add(offset(2 * i / B) + 2 * i % B * 4);
+                avx2_rescale::store_codes(P * B / 2, z, to, range);
+            } else {
+                avx2_quads::store_codes(sums, constants, |p| to.add(offset(p)), range);
             }
-            let scale = Scale::load(constants);
-            let z = |p: usize| scale.scale(low_halves(sums[p][0], sums[p][B - 1]));
-            avx2_rescale::store_codes(P, z, |p| to.add(offset(p)), range);
         }
     }
 
@@ -112,14 +166,14 @@ impl SimdU8 for Avx2U8 {
     ) {
         // SAFETY: the token proves AVX2; the caller promises constants, residuals, values and codes.
         unsafe {
-            if B != 2 {
-                return portable_map(
-                    self, map, offset, sums, constants, residual, low, codes, place,
-                );
+            if B.is_multiple_of(2) {
+                let z = octets(sums, constants);
+                let at = |i: usize| offset(2 * i / B) + 2 * i % B * 4;
+                let place = |rows: &CodeRows<'_>, i: usize| place(rows, 2 * i / B) + 2 * i % B * 4;
+                avx2_rescale::store_map(P * B / 2, z, map, at, residual, low, codes, place);
+            } else {
+                avx2_quads::store_map(sums, constants, map, offset, residual, low, codes, place);
             }
-            let scale = Scale::load(constants);
-            let z = |p: usize| scale.scale(low_halves(sums[p][0], sums[p][B - 1]));
-            avx2_rescale::store_map(P, z, map, offset, residual, low, codes, place);
         }
     }
 
@@ -163,7 +217,7 @@ impl SimdU8 for Avx2Vnni {
     const MAX_IDENTITY: bool = true;
     const PIXELS_2: usize = 5;
     const PIXELS_1: usize = 8;
-    const SLIDE: bool = false;
+    const SLIDE: usize = 0;
     const DOT: bool = true;
 
     #[inline(always)]
@@ -271,6 +325,52 @@ impl SimdU8 for Avx2Vnni {
         // SAFETY: the token proves AVX2 and AVX-VNNI.
         unsafe { inner(self, task) }
     }
+}
+
+/// The scaled sums of each octet of a tile of 2 or 4 vectors.
+///
+/// # Safety
+/// The CPU must have AVX2, and the constants be valid for reads of 4 `B` numbers each.
+#[inline(always)]
+unsafe fn octets<const P: usize, const B: usize>(
+    sums: &[[__m256i; B]; P],
+    constants: Constants,
+) -> impl Fn(usize) -> __m256i {
+    let scales = match B {
+        // SAFETY: the caller promises AVX2 and the constants.
+        4 => unsafe { Scale::load_all::<2>(constants) },
+        // SAFETY: as above.
+        _ => [unsafe { Scale::load(constants) }; 2],
+    };
+    move |i: usize| {
+        let [pixel, first] = [2 * i / B, 2 * i % B];
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            scales[first / 2].scale(low_halves(sums[pixel][first], sums[pixel][(first + 1) % B]))
+        }
+    }
+}
+
+/// Two sums of absolute differences and then their additions, which can start in twice as many pipes: in another
+/// order they are in the differences' way. The inline assembly, which has the additions alone, keeps the order.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sad_sad_add_add(sums: [__m256i; 2], x: [__m256i; 2], w: [__m256i; 2]) -> [__m256i; 2] {
+    let [mut first, mut second] = sums;
+    let (a, b) = (_mm256_sad_epu8(x[0], w[0]), _mm256_sad_epu8(x[1], w[1]));
+    // SAFETY: AVX2 has these instructions, which touch nothing but the registers named.
+    unsafe {
+        asm!(
+            "vpaddq {first}, {first}, {a}",
+            "vpaddq {second}, {second}, {b}",
+            first = inout(ymm_reg) first,
+            second = inout(ymm_reg) second,
+            a = in(ymm_reg) a,
+            b = in(ymm_reg) b,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    [first, second]
 }
 
 /// [`SimdU8::dot_pair`]: products of 16 bits, since those of 8 saturate, two of them added at once.

@@ -44,7 +44,7 @@ impl SimdU8 for Avx512U8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 8;
-    const SLIDE: bool = true;
+    const SLIDE: usize = 2;
     const DOT_PAIR: bool = true;
 
     #[inline(always)]
@@ -175,7 +175,7 @@ impl SimdU8 for Avx512Vnni {
     const MAX_IDENTITY: bool = true;
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
-    const SLIDE: bool = true;
+    const SLIDE: usize = 2;
     const WINDOW_SUMS: bool = true;
     const DOT: bool = true;
 

@@ -1,6 +1,8 @@
 //! Variants for x86-64.
 
 mod avx2;
+mod avx2_fours;
+mod avx2_quads;
 mod avx2_rescale;
 mod avx2_u8;
 mod avx512;

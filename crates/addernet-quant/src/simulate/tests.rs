@@ -118,3 +118,28 @@ fn eight_bits_follow_the_float_model_closely_and_two_do_not() {
         "{errors:?}"
     );
 }
+
+#[test]
+fn a_node_refuses_what_does_not_fit_it() {
+    let quantized = quantized(MethodKind::Redistribution, 4);
+    let kernel = addernet_kernels::select(None).unwrap();
+    let simulator = Simulator::new(&quantized, kernel).unwrap();
+    let graph = quantized.model().graph();
+    let id = |name: &str| graph.id(name).unwrap();
+    let map = |channels: usize| Array4::<f32>::zeros((1, 6, 6, channels));
+    assert!(simulator.node(id("conv2"), &[&map(5)]).is_ok());
+    assert!(simulator.node(id("bn2"), &[&map(8)]).is_ok());
+    let refused = |id, inputs: &[&Array4<f32>]| simulator.node(id, inputs).unwrap_err().to_string();
+    let message = refused(id("conv2"), &[&map(4)]);
+    assert!(message.contains("conv2"), "{message}");
+    for (id, inputs) in [
+        (id("bn2"), &[&map(7)] as &[_]),
+        (id("conv1"), &[]),
+        (id("bn2"), &[&map(8), &map(8)]),
+        (0, &[&map(3)]),
+        (graph.nodes().len(), &[&map(6)]),
+    ] {
+        let message = refused(id, inputs);
+        assert!(message.contains("other shapes than its own"), "{message}");
+    }
+}

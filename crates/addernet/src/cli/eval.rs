@@ -17,6 +17,7 @@ const EXAMPLES: &str = "\
 Examples:
   addernet eval resnet20.pth --dataset cifar10 --data-dir data
   addernet eval q4.safetensors --dataset cifar10 --data-dir data --json
+  addernet eval q4.safetensors --dataset cifar10 --data-dir data --engine simulated --nudged 10
   addernet eval resnet20.pth --dataset cifar10 --data-dir data --limit 64 \\
     --logits first64.safetensors";
 
@@ -49,6 +50,11 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
 
+    /// Also evaluate N copies of the model whose BN parameters differ in their last bit, with the seeds 1 to N: how far
+    /// their accuracies differ is how far an accuracy can be told
+    #[arg(long, value_name = "N", value_parser = count(1))]
+    nudged: Option<usize>,
+
     #[command(flatten)]
     run: RunArgs,
 }
@@ -65,6 +71,33 @@ struct Report<'a> {
     model: String,
     dataset: DatasetKind,
     split: Split,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nudged: Option<Nudged>,
+}
+
+/// The accuracies of nudged copies.
+#[derive(Serialize)]
+struct Nudged {
+    /// Of each copy.
+    top1: Vec<f64>,
+    mean: f64,
+    /// Of a single copy; that of the mean is smaller by the root of their number.
+    standard_deviation: f64,
+    mean_loss: f64,
+}
+
+impl Nudged {
+    fn of(copies: &[Accuracy]) -> Self {
+        let count = copies.len() as f64;
+        let mean = copies.iter().map(|copy| copy.top1).sum::<f64>() / count;
+        let squares = copies.iter().map(|copy| (copy.top1 - mean).powi(2));
+        Self {
+            top1: copies.iter().map(|copy| copy.top1).collect(),
+            mean,
+            standard_deviation: (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt(),
+            mean_loss: copies.iter().map(|copy| copy.loss).sum::<f64>() / count,
+        }
+    }
 }
 
 pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
@@ -85,12 +118,16 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         .place
         .open(args.data.dataset, model.float(), args.split)?;
     let (classifier, kernel) = engine.start(&model, &args.run, &runtime)?;
-    let evaluation = evaluate(
-        &*classifier,
-        &images,
-        &images.first(args.limit),
-        &Bars::default(),
-    )?;
+    let indices = images.first(args.limit);
+    let evaluation = evaluate(&*classifier, &images, &indices, &Bars::default())?;
+    let copies = (1..=args.nudged.unwrap_or(0) as u64)
+        .map(|seed| {
+            let copy = model.nudged(seed)?;
+            let (classifier, _) = engine.start(&copy, &args.run, &runtime)?;
+            let evaluation = evaluate(&*classifier, &images, &indices, &Bars::default())?;
+            Ok(evaluation.accuracy)
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(path) = &args.logits {
         output::write(path, &logits_file(&evaluation.logits)?)?;
     }
@@ -103,6 +140,7 @@ pub(crate) fn run(args: &EvalArgs) -> anyhow::Result<()> {
         model: args.model.model.display().to_string(),
         dataset: args.data.dataset,
         split: args.split,
+        nudged: (!copies.is_empty()).then(|| Nudged::of(&copies)),
     };
     if args.run.json {
         output::json(&report)
@@ -129,6 +167,20 @@ impl std::fmt::Display for Report<'_> {
         writeln!(f, "top-1     {}", output::percent(top1))?;
         writeln!(f, "top-5     {}", output::percent(top5))?;
         writeln!(f, "loss      {loss:.4}")?;
+        if let Some(nudged) = &self.nudged {
+            let top1 = |order: fn(f64, f64) -> f64| {
+                output::percent(nudged.top1.iter().copied().fold(nudged.top1[0], order))
+            };
+            writeln!(
+                f,
+                "nudged    {} on average of {} copies, {} to {}, standard deviation {:.2}",
+                output::percent(nudged.mean),
+                nudged.top1.len(),
+                top1(f64::min),
+                top1(f64::max),
+                100.0 * nudged.standard_deviation,
+            )?;
+        }
         writeln!(
             f,
             "images    {} ({} {})",

@@ -142,6 +142,37 @@ fn engines_follow_the_model() {
 }
 
 #[test]
+fn nudged_copies_are_evaluated_as_well() {
+    let folder = Folder::new();
+    folder.quantize("q.safetensors", &["--bits", "3", "--no-reestimate-bn"]);
+    let quantized = folder.path("q.safetensors");
+    let report = json(eval(&quantized, &["--limit", "60", "--nudged", "3"]));
+    let options = addernet::ImportOptions::default();
+    let model = addernet::AnyModel::open(&quantized, &options).unwrap();
+    let images = Images::open(model.float(), DatasetKind::Shapes, None, Split::Test, None).unwrap();
+    let kernel = addernet::kernels::select_u8(None).unwrap();
+    let top1: Vec<f64> = (1..=3)
+        .map(|seed| {
+            let addernet::AnyModel::Quantized(copy) = model.nudged(seed).unwrap() else {
+                panic!("it is quantized")
+            };
+            let engine = addernet::Engine::new(&copy, kernel).unwrap();
+            let indices = images.first(Some(60));
+            let evaluation = addernet::evaluate(&engine, &images, &indices, &()).unwrap();
+            evaluation.accuracy.top1
+        })
+        .collect();
+    let nudged = &report["nudged"];
+    assert_eq!(nudged["top1"], json!(top1));
+    let mean = top1.iter().sum::<f64>() / 3.0;
+    assert!((nudged["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
+    let squares: f64 = top1.iter().map(|v| (v - mean).powi(2)).sum();
+    let deviation = nudged["standard_deviation"].as_f64().unwrap();
+    assert!((deviation.powi(2) - squares / 2.0).abs() < 1e-12);
+    assert!(nudged["mean_loss"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn people_get_lines() {
     let folder = Folder::new();
     let mut command = addernet(["eval".as_ref(), folder.model().as_os_str()]);
@@ -154,8 +185,11 @@ fn people_get_lines() {
         "generic",
         "--threads",
         "1",
+        "--nudged",
+        "2",
     ]);
     let text = stdout(command);
+    assert!(text.contains("% on average of 2 copies, "), "{text}");
     for line in [
         "images    20 (shapes test)",
         "engine    float, generic kernel, 1 thread(s)",
