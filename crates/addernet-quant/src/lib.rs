@@ -33,7 +33,7 @@ pub use layer::{Group, QuantizedLayer};
 pub use method::{ActivationOriented, FloatLayer, Method, MethodKind, Redistribution, SharedScale};
 pub use mixed::{Choice, allocate};
 pub use model::{Provenance, QuantizedModel, quantize_layers};
-pub use nudge::nudge_bn;
+pub use nudge::nudge;
 pub use observer::{ActivationRange, Observations, PUBLISHED_OUTLIER_QUANTILE, calibrate};
 pub use ordinary::{OrdinaryKernel, round_ordinary};
 pub use reconstruct::{

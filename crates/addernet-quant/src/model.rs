@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::QuantError;
 use crate::layer::QuantizedLayer;
 use crate::method::{FloatLayer, Method};
-use crate::nudge::nudge_bn;
+use crate::nudge::nudge;
 use crate::observer::Observations;
 use crate::ordinary::round_ordinary;
 use crate::reconstruct::Reconstruction;
@@ -123,13 +123,23 @@ impl QuantizedModel {
         &self.provenance
     }
 
-    /// The same codes between BN layers of [`nudge_bn`](crate::nudge_bn).
+    /// The same codes between parameters of [`nudge`](crate::nudge()).
     ///
     /// # Errors
-    /// If a BN layer lacks a parameter.
+    /// If a layer lacks a parameter.
     pub fn nudged(&self, seed: u64) -> Result<Self, QuantError> {
-        let model = nudge_bn(&self.model, seed)?;
-        Ok(self.with_model(model, self.provenance.clone()))
+        let model = nudge(&self.model, seed)?;
+        let mut layers = self.layers.clone();
+        for (_, node, _) in model.graph().adder_nodes() {
+            if let Some(layer) = layers.get_mut(node.name()) {
+                layer.bias = model.values(node, "bias")?.to_vec();
+            }
+        }
+        Ok(Self {
+            model,
+            layers,
+            provenance: self.provenance.clone(),
+        })
     }
 
     /// The same layers around another float model (of the same graph), with changed provenance.

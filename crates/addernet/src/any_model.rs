@@ -4,7 +4,7 @@ use std::path::Path;
 
 use addernet_graph::import::{self, ImportOptions};
 use addernet_graph::{Graph, Model};
-use addernet_quant::{QuantizedModel, nudge_bn, store};
+use addernet_quant::{QuantizedModel, nudge, store};
 
 use crate::error::Error;
 
@@ -39,14 +39,13 @@ impl AnyModel {
         }
     }
 
-    /// The same network with BN parameters moved to neighbouring floats: see
-    /// [`nudge_bn`](addernet_quant::nudge_bn).
+    /// The same network with parameters moved to neighbouring floats: see [`nudge`](addernet_quant::nudge()).
     ///
     /// # Errors
-    /// If a BN layer lacks a parameter.
+    /// If a layer lacks a parameter.
     pub fn nudged(&self, seed: u64) -> Result<Self, Error> {
         Ok(match self {
-            AnyModel::Float(model) => AnyModel::Float(nudge_bn(model, seed)?),
+            AnyModel::Float(model) => AnyModel::Float(nudge(model, seed)?),
             AnyModel::Quantized(quantized) => AnyModel::Quantized(quantized.nudged(seed)?),
         })
     }

@@ -121,7 +121,7 @@ fn all_tables() -> *const u8 {
         asm!(
             "/* {0} */",
             inout(reg) rows,
-            options(pure, nomem, nostack, preserves_flags)
+            options(pure, readonly, nostack, preserves_flags)
         );
     }
     rows

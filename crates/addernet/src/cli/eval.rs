@@ -50,8 +50,8 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     logits: Option<PathBuf>,
 
-    /// Also evaluate N copies of the model whose BN parameters differ in their last bit, with the seeds 1 to N: how far
-    /// their accuracies differ is how far an accuracy can be told
+    /// Also evaluate N copies of the model whose BN parameters and biases of adder layers differ in their last bit, with
+    /// the seeds 1 to N: how far their accuracies differ is how far an accuracy can be told
     #[arg(long, value_name = "N", value_parser = count(1))]
     nudged: Option<usize>,
 
