@@ -26,7 +26,7 @@ pub(super) fn join(codes: &[u8], to: &mut [u16]) {
             let codes = unsafe { _mm256_loadu_si256(codes[first..].as_ptr().cast()) };
             _mm256_madd_epi16(_mm256_maddubs_epi16(codes, factors), row)
         };
-        // Whatever the codes are, the sums are below 2^13 if rows are: they saturate.
+        // Codes above 3, which no caller may have, would lead out of the tables: the mask keeps every start inside.
         let packed = _mm256_packus_epi32(four(0), four(CODES / 2));
         let inside = _mm256_and_si256(
             packed,
