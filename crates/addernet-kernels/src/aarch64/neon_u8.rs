@@ -31,8 +31,8 @@ impl SimdU8 for NeonU8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 4;
     const PIXELS_1: usize = 8;
-    const SLIDE: usize = 0;
-    const FOURS: bool = true;
+    const SLIDE: bool = false;
+    const FOURS: usize = 1;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> uint8x16x2_t {
@@ -135,8 +135,8 @@ impl SimdU8 for NeonDot {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 4;
     const PIXELS_1: usize = 8;
-    const SLIDE: usize = 0;
-    const FOURS: bool = true;
+    const SLIDE: bool = false;
+    const FOURS: usize = 1;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> uint8x16x2_t {

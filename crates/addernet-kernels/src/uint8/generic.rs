@@ -20,7 +20,7 @@ impl SimdU8 for Generic {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 0;
     const PIXELS_1: usize = 2;
-    const SLIDE: usize = 0;
+    const SLIDE: bool = false;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> Self::Codes {

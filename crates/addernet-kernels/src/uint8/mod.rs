@@ -266,7 +266,7 @@ impl<S: SimdU8> AdderKernelU8 for S {
         largest: u8,
     ) -> Result<PackedWeightsU8, KernelError> {
         let largest = weights.iter().copied().fold(largest, u8::max);
-        if S::FOURS && FourWeights::fit(shape, largest) {
+        if shape[0] >= S::FOURS && FourWeights::fit(shape, largest) {
             return PackedWeightsU8::in_fours(S::NAME, Layout::of::<S>(), shape, weights);
         }
         if self.looks_up() && TripleWeights::fit(shape, largest) {

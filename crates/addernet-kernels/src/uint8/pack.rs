@@ -2,7 +2,7 @@
 
 use super::{
     fours::{FourWeights, KERNELS},
-    simd::SimdU8,
+    simd::{MAX_LANES, SimdU8},
     triples::TripleWeights,
 };
 use crate::{
@@ -19,6 +19,8 @@ pub(crate) struct Layout {
     lanes: usize,
     /// Input channels of a vector.
     group: usize,
+    /// In which place of a vector each output channel is.
+    order: [usize; MAX_LANES],
     /// Whether the sums start with the negative sums of the weights.
     max_identity: bool,
 }
@@ -28,6 +30,7 @@ impl Layout {
         Self {
             lanes: S::LANES,
             group: S::GROUP,
+            order: S::ORDER,
             max_identity: S::MAX_IDENTITY,
         }
     }
@@ -36,7 +39,8 @@ impl Layout {
 /// One layer's u8 weights, rearranged for the kernels of one layout.
 ///
 /// The layout is `[out_channels / lanes][height][width][in_channels / group][lanes][group]`: a vector
-/// holds a group of neighbouring input channels of one tap for `lanes` neighbouring output channels.
+/// holds a group of neighbouring input channels of one tap for `lanes` neighbouring output channels, in the
+/// layout's order.
 /// Missing channels at the end of either axis are zeros.
 #[derive(Clone, Debug)]
 pub struct PackedWeightsU8 {
@@ -70,7 +74,12 @@ impl PackedWeightsU8 {
         check_weights(shape, weights.len())?;
         let (taps, area) = (in_channels * height * width, height * width);
         check_taps(taps)?;
-        let Layout { lanes, group, .. } = layout;
+        let Layout {
+            lanes,
+            group,
+            order,
+            ..
+        } = layout;
         let (blocks, groups) = (out_channels.div_ceil(lanes), in_channels.div_ceil(group));
         let len = checked_len("packed weights", &[blocks, lanes, area, groups, group])?;
         let mut packed = Self {
@@ -85,7 +94,7 @@ impl PackedWeightsU8 {
         let data = packed.data.as_mut_slice();
         let bias = packed.bias.as_mut_slice();
         for (o, kernel) in weights.chunks_exact(taps).enumerate() {
-            let lane = (o / lanes) * area * groups * vector + (o % lanes) * group;
+            let lane = (o / lanes) * area * groups * vector + order[o % lanes] * group;
             for (c, plane) in kernel.chunks_exact(area).enumerate() {
                 for (position, &weight) in plane.iter().enumerate() {
                     let at = (position * groups + c / group) * vector + c % group;

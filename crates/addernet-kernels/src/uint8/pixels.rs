@@ -36,7 +36,13 @@ const VECTOR: usize = LANES * PIXEL_GROUP;
 pub struct PackedWeightsI8 {
     shape: [usize; 4],
     data: AlignedVec<i8>,
+    /// The same in words, two pairs of input channels of each tap: `[2][16][2]` instead of `[16][4]`, the output
+    /// channels in the order of [`WORDS`]. Instruction sets without dot products of bytes multiply these.
+    words: AlignedVec<i16>,
 }
+
+/// Four output channels and the four that are 8 further, then the others: see the sums of AVX2.
+const WORDS: [usize; LANES] = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15];
 
 impl PackedWeightsI8 {
     /// Rearranges the weights of one layer; `shape` is OIHW.
@@ -59,6 +65,7 @@ impl PackedWeightsI8 {
         );
         let len = checked_len("packed weights", &[blocks, area, groups, VECTOR])?;
         let mut data = AlignedVec::zeros(len);
+        let mut words = AlignedVec::zeros(len);
         let packed: &mut [i8] = data.as_mut_slice();
         for (o, kernel) in weights.chunks_exact(taps).enumerate() {
             let lane = (o / LANES) * area * groups * VECTOR + (o % LANES) * PIXEL_GROUP;
@@ -69,7 +76,16 @@ impl PackedWeightsI8 {
                 }
             }
         }
-        Ok(Self { shape, data })
+        let vectors = packed.as_chunks::<VECTOR>().0.iter();
+        let words_of: &mut [i16] = words.as_mut_slice();
+        for (vector, words) in vectors.zip(words_of.as_chunks_mut::<VECTOR>().0) {
+            for (place, words) in words.as_chunks_mut::<2>().0.iter_mut().enumerate() {
+                let (pair, channel) = (place / LANES, WORDS[place % LANES]);
+                let from = channel * PIXEL_GROUP + 2 * pair;
+                *words = [vector[from].into(), vector[from + 1].into()];
+            }
+        }
+        Ok(Self { shape, data, words })
     }
 
     /// OIHW shape of the layer.
@@ -90,7 +106,7 @@ pub(super) struct Conv<'a, 'c> {
 impl<'a, 'c> Conv<'a, 'c> {
     /// Whether the output can be anything but sums.
     pub(super) fn scales<S: SimdU8>(geometry: &ConvGeometry) -> bool {
-        S::DOT && geometry.out_channels().is_multiple_of(LANES)
+        S::DOT > 0 && geometry.out_channels().is_multiple_of(LANES)
     }
 
     /// The rows `rows` of a checked convolution.
@@ -142,24 +158,16 @@ impl Task for Conv<'_, '_> {
         self.output.check(self.rows.len(), width, channels, LANES);
         for row in 0..self.rows.len() {
             for block in 0..channels.div_ceil(LANES) {
+                if S::DOT > 0 {
+                    self.row(simd, block, row);
+                    continue;
+                }
                 let mut column = 0;
                 while column < width {
                     let at = Position { row, column };
                     column += match width - column {
                         2.. if S::DOT_PAIR => self.pair(simd, block, at),
-                        _ if !S::DOT => self.scalar(block, at),
-                        // Four vectors of sums for each pixel.
-                        2.. if S::LANES == 4 => self.tile::<S, 2, 4>(simd, block, at),
-                        _ if S::LANES == 4 => self.tile::<S, 1, 4>(simd, block, at),
-                        // Two vectors of sums for each pixel, and half as many registers.
-                        4.. if S::LANES < LANES => self.tile::<S, 4, 2>(simd, block, at),
-                        2.. if S::LANES < LANES => self.tile::<S, 2, 2>(simd, block, at),
-                        _ if S::LANES < LANES => self.tile::<S, 1, 2>(simd, block, at),
-                        16.. => self.tile::<S, 16, 1>(simd, block, at),
-                        8.. => self.tile::<S, 8, 1>(simd, block, at),
-                        4.. => self.tile::<S, 4, 1>(simd, block, at),
-                        2.. => self.tile::<S, 2, 1>(simd, block, at),
-                        _ => self.tile::<S, 1, 1>(simd, block, at),
+                        _ => self.scalar(block, at),
                     };
                 }
             }
@@ -194,41 +202,85 @@ impl Conv<'_, '_> {
         &self.weights.data.as_slice()[block * len..][..len]
     }
 
-    /// `P` neighbouring pixels from `first` on, `B` vectors of sums each; returns their number.
+    /// The weights of one block as [`SimdU8::dot`] takes them.
     #[inline(always)]
-    fn tile<S: SimdU8, const P: usize, const B: usize>(
-        &mut self,
-        simd: S,
-        block: usize,
-        first: Position,
-    ) -> usize {
-        if S::LANES * B != LANES {
-            return P; // Never happens; the compiler sees that and leaves the other tiles out.
-        }
-        let (x, weights) = (self.input(first), self.block(block));
+    fn bytes<S: SimdU8>(&self, block: usize) -> *const u8 {
         let [height, groups] = self.window();
-        let row_len = self.row_len();
-        let step = self.geometry.stride()[1].saturating_mul(self.geometry.in_channels());
-        let last = (P - 1) * step + (height - 1) * row_len + groups * PIXEL_GROUP;
-        assert!(last <= x.len());
+        let len = height * groups * VECTOR;
+        match S::DOT_WORDS {
+            true => self.weights.words.as_slice()[block * len..][..len]
+                .as_ptr()
+                .cast(),
+            false => self.block(block).as_ptr().cast(),
+        }
+    }
+
+    /// All pixels of a row in tiles of neighbouring ones.
+    #[inline(always)]
+    fn row<S: SimdU8>(&mut self, simd: S, block: usize, row: usize) {
+        let first = Position { row, column: 0 };
+        let (x, weights) = (self.input(first), self.bytes::<S>(block));
+        let [height, groups] = self.window();
+        let width = self.geometry.out_width();
         let rows = Rows {
             height,
             groups,
-            row_len,
-            step,
+            row_len: self.row_len(),
+            step: self.geometry.stride()[1].saturating_mul(self.geometry.in_channels()),
         };
-        let (x, weights) = (x.as_ptr(), weights.as_ptr());
-        // SAFETY: the last pixel's last group is inside the input, and the block's weights are whole.
-        let mut sums = unsafe {
-            match (groups, step) {
-                // In four vectors there is no room for a second tap's weights.
-                (WIDTH, PIXEL_GROUP) if B < 4 => slide::<S, P, B>(simd, x, weights, rows),
+        let last = (width - 1).saturating_mul(rows.step) + (height - 1) * rows.row_len;
+        assert!(last + groups * PIXEL_GROUP <= x.len());
+        let mut tile = Tile {
+            rows,
+            x: x.as_ptr(),
+            weights,
+            block,
+            first,
+        };
+        while tile.first.column < width {
+            let pixels = match width - tile.first.column {
+                16.. if S::DOT >= 16 => self.vectors::<S, 16>(simd, &tile),
+                8.. if S::DOT >= 8 => self.vectors::<S, 8>(simd, &tile),
+                4.. => self.vectors::<S, 4>(simd, &tile),
+                2.. => self.vectors::<S, 2>(simd, &tile),
+                _ => self.vectors::<S, 1>(simd, &tile),
+            };
+            tile.x = tile.x.wrapping_add(pixels * tile.rows.step);
+            tile.first.column += pixels;
+        }
+    }
+
+    /// `P` pixels; returns their number.
+    #[inline(always)]
+    fn vectors<S: SimdU8, const P: usize>(&mut self, simd: S, tile: &Tile) -> usize {
+        match LANES / S::LANES {
+            2 => self.tile::<S, P, 2>(simd, tile),
+            _ => self.tile::<S, P, 1>(simd, tile),
+        }
+        P
+    }
+
+    /// The same in `B` vectors of sums each.
+    #[inline(always)]
+    fn tile<S: SimdU8, const P: usize, const B: usize>(&mut self, simd: S, tile: &Tile) {
+        if S::LANES * B != LANES || P > S::DOT {
+            return; // Never happens; the compiler sees that and leaves the other tiles out.
+        }
+        let Tile {
+            rows,
+            x,
+            weights,
+            block,
+            first,
+        } = *tile;
+        // SAFETY: the last group of the row's last pixel is inside the input, as `row` found, and the block's weights
+        // are whole.
+        let sums = unsafe {
+            match (rows.groups, rows.step) {
+                (WIDTH, PIXEL_GROUP) => slide::<S, P, B>(simd, x, weights, rows),
                 _ => accumulate::<S, P, B>(simd, x, weights, rows),
             }
         };
-        for sums in sums.as_flattened_mut() {
-            *sums = simd.end_dots(*sums);
-        }
         let (width, channels) = (self.geometry.out_width(), self.geometry.out_channels());
         let to = self.output.offset(first, width, channels);
         let step = self.output.step(channels);
@@ -243,7 +295,6 @@ impl Conv<'_, '_> {
             self.output
                 .store(simd, channels, |_| &[0; LANES], offset, position, &sums);
         }
-        P
     }
 
     /// One pixel, in arrays that the compiler vectorises; returns 1.
@@ -304,6 +355,17 @@ impl Conv<'_, '_> {
     }
 }
 
+/// Some neighbouring pixels of a block.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: Rows,
+    /// The first pixel's window.
+    x: *const u8,
+    weights: *const u8,
+    block: usize,
+    first: Position,
+}
+
 /// The rows of a window.
 #[derive(Clone, Copy)]
 struct Rows {
@@ -316,6 +378,11 @@ struct Rows {
     step: usize,
 }
 
+/// Bytes of one group of one tap of a block as [`SimdU8::dot`] takes them.
+const fn vector_bytes<S: SimdU8>() -> usize {
+    if S::DOT_WORDS { 2 * VECTOR } else { VECTOR }
+}
+
 /// The sums of `P` neighbouring pixels.
 ///
 /// # Safety
@@ -324,7 +391,7 @@ struct Rows {
 unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
     simd: S,
     mut x: *const u8,
-    mut w: *const i8,
+    mut w: *const u8,
     rows: Rows,
 ) -> [[S::Sums; B]; P] {
     // SAFETY: without the max identity's part, nothing is read.
@@ -334,12 +401,12 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
             for p in 0..P {
                 let x = x.wrapping_add(p * rows.step + group * PIXEL_GROUP);
                 for b in 0..B {
-                    let w = w.wrapping_add(b * S::LANES * PIXEL_GROUP);
+                    let w = w.wrapping_add(b * vector_bytes::<S>() / B);
                     // SAFETY: the group is inside the row, which the caller promises.
                     sums[p][b] = unsafe { simd.dot(sums[p][b], x, w) };
                 }
             }
-            w = w.wrapping_add(VECTOR);
+            w = w.wrapping_add(vector_bytes::<S>());
         }
         x = x.wrapping_add(rows.row_len);
     }
@@ -355,27 +422,28 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
 unsafe fn slide<S: SimdU8, const P: usize, const B: usize>(
     simd: S,
     mut x: *const u8,
-    mut w: *const i8,
+    mut w: *const u8,
     rows: Rows,
 ) -> [[S::Sums; B]; P] {
     // SAFETY: without the max identity's part, nothing is read.
     let mut sums = [[unsafe { simd.start(&0) }; B]; P];
     for _ in 0..rows.height {
         for p in 0..P {
+            let w = simd.reread(w);
             for v in 0..WIDTH {
                 let (x, w) = (
                     x.wrapping_add((p + v) * PIXEL_GROUP),
-                    w.wrapping_add(v * VECTOR),
+                    w.wrapping_add(v * vector_bytes::<S>()),
                 );
                 for b in 0..B {
-                    let w = w.wrapping_add(b * S::LANES * PIXEL_GROUP);
+                    let w = w.wrapping_add(b * vector_bytes::<S>() / B);
                     // SAFETY: the group is inside the row, which the caller promises.
                     sums[p][b] = unsafe { simd.dot(sums[p][b], x, w) };
                 }
             }
         }
         x = x.wrapping_add(rows.row_len);
-        w = w.wrapping_add(WIDTH * VECTOR);
+        w = w.wrapping_add(WIDTH * vector_bytes::<S>());
     }
     sums
 }

@@ -152,15 +152,25 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     /// Largest tile of one weight vector, in output pixels.
     const PIXELS_1: usize;
 
-    /// Most weight vectors of tiles that slide along a row, which need the register file to have room for the
-    /// weights of three taps beside a tile's sums: 2, 1, or 0 if no tile slides.
-    const SLIDE: usize;
-    /// Whether [`SimdU8::widen`] and [`SimdU8::look_up_fours`] are there.
-    const FOURS: bool = false;
+    /// In which place of a vector each output channel's group is.
+    const ORDER: [usize; MAX_LANES] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+    /// Whether layers of common sizes have code of their own, in which these are constants.
+    const SIZED: bool = false;
+    /// Whether its tiles slide along a row, which needs the register file to have room for the weights of three taps
+    /// beside a tile's sums.
+    const SLIDE: bool;
+    /// So many vectors' terms fit the sums, between one [`SimdU8::carry`] and the next. No tile that slides carries.
+    const CARRY: usize = usize::MAX;
+    /// From how many output channels on [`SimdU8::look_up_fours`] is faster than [`SimdU8::accumulate`], if it and
+    /// [`SimdU8::widen`] are there.
+    const FOURS: usize = usize::MAX;
     /// Whether [`SimdU8::window_sums`] is there.
     const WINDOW_SUMS: bool = false;
-    /// Whether [`SimdU8::dot`] is there, on sums of 16, 8 or 4 lanes.
-    const DOT: bool = false;
+    /// Largest tile of [`SimdU8::dot`], in output pixels, on sums of 16 lanes or of two vectors of 8; 0 if it is not
+    /// there.
+    const DOT: usize = 0;
+    /// Whether [`SimdU8::dot`] takes [pairs of words](super::pixels::PackedWeightsI8).
+    const DOT_WORDS: bool = false;
     /// Whether [`SimdU8::dot_pair`] is there.
     const DOT_PAIR: bool = false;
 
@@ -239,6 +249,12 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
             self.accumulate(sums[0], x[0], w[0], factors),
             self.accumulate(sums[1], x[1], w[1], factors),
         ]
+    }
+
+    /// Makes room in the sums for [`SimdU8::CARRY`] vectors' terms.
+    #[inline(always)]
+    fn carry(self, sums: Self::Sums) -> Self::Sums {
+        sums
     }
 
     /// Adds what the weights contribute to the max identity.
@@ -331,19 +347,19 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
     ) {
     }
 
-    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`]. It is the sum
-    /// after [`SimdU8::end_dots`].
-    ///
-    /// # Safety
-    /// `x` must be valid for reads of 4 bytes, `w` for 4 in each lane.
+    /// The same address, of which the compiler does not know that it is the same, where it would otherwise keep what
+    /// it read in registers, and there are too few.
     #[inline(always)]
-    unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const i8) -> Self::Sums {
-        sums
+    fn reread(self, from: *const u8) -> *const u8 {
+        from
     }
 
-    /// The sums after the last of the products.
+    /// Adds to each lane's sum its products of 4 pixel values and weights; only where [`SimdU8::DOT`].
+    ///
+    /// # Safety
+    /// `x` must be valid for reads of 4 bytes, `w` for 4 weights in each lane.
     #[inline(always)]
-    fn end_dots(self, sums: Self::Sums) -> Self::Sums {
+    unsafe fn dot(self, sums: Self::Sums, _x: *const u8, _w: *const u8) -> Self::Sums {
         sums
     }
 

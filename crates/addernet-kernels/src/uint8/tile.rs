@@ -138,7 +138,7 @@ impl Task for Unit<'_, '_> {
         }
         let blocks = self.weights.blocks();
         let mut block = 0;
-        let pairs = S::PIXELS_2 > 0 && !(S::SLIDE == 1 && self.slides(S::PIXELS_1));
+        let pairs = S::PIXELS_2 > 0;
         while block < blocks {
             if pairs && blocks - block >= 2 {
                 self.blocks::<S, 2>(simd, block);
@@ -157,39 +157,37 @@ pub(super) const fn max_pixels<S: SimdU8, const B: usize>() -> usize {
 }
 
 impl Unit<'_, '_> {
-    /// Whether all pixels are computed in tiles that slide, of `pixels` at most.
-    fn slides(&self, pixels: usize) -> bool {
-        let Windows {
-            size,
-            stride,
-            per_row,
-            channels,
-            ..
-        } = *self.windows;
-        let known = matches!((channels, stride), (16 | 32 | 64, 1 | 2)) || stride == 1;
-        let seven = stride == 1 && per_row.is_multiple_of(SEVEN);
-        size[1] == WIDTH && (known && per_row.is_multiple_of(pixels) || seven)
-    }
-
     /// All pixels of `B` blocks of output channels.
     #[inline(always)]
     fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
         let width = self.windows.per_row;
-        let slides = B <= S::SLIDE && self.windows.size[1] == WIDTH;
-        if slides && width.is_multiple_of(max_pixels::<S, B>()) {
+        let [height, columns] = self.windows.size;
+        let sized = S::SIZED && columns == WIDTH;
+        // Other tiles are few.
+        let largest = B == 2 || S::PIXELS_2 == 0;
+        if sized && width.is_multiple_of(max_pixels::<S, B>()) {
             match (self.windows.channels, self.windows.stride) {
+                _ if !S::SLIDE && height != WIDTH => {}
                 (16, 1) => return self.sliding::<S, B, 16, 1>(simd, block),
                 (16, 2) => return self.sliding::<S, B, 16, 2>(simd, block),
                 (32, 1) => return self.sliding::<S, B, 32, 1>(simd, block),
                 (32, 2) => return self.sliding::<S, B, 32, 2>(simd, block),
                 (64, 1) => return self.sliding::<S, B, 64, 1>(simd, block),
                 (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
-                (_, 1) if B == S::SLIDE => return self.sliding::<S, B, ANY, 1>(simd, block),
+                (_, 1) if largest => return self.sliding::<S, B, ANY, 1>(simd, block),
                 _ => {}
             }
         }
-        if slides && B == S::SLIDE && self.windows.stride == 1 && width.is_multiple_of(SEVEN) {
-            return self.slide::<S, SEVEN, B, ANY, 1>(simd, block);
+        if S::SIZED && !S::SLIDE && [height, columns] == [1, 1] && width.is_multiple_of(8) {
+            match (self.windows.channels, self.windows.stride) {
+                (16, 2) => return self.slide::<S, 8, B, 1, 16, 2>(simd, block),
+                (32, 2) => return self.slide::<S, 8, B, 1, 32, 2>(simd, block),
+                (64, 2) => return self.slide::<S, 8, B, 1, 64, 2>(simd, block),
+                _ => {}
+            }
+        }
+        if sized && largest && self.windows.stride == 1 && width.is_multiple_of(SEVEN) {
+            return self.slide::<S, SEVEN, B, WIDTH, ANY, 1>(simd, block);
         }
         if self.windows.per_row >= ROW_TILE {
             return self.in_rows::<S, B>(simd, block);
@@ -405,7 +403,7 @@ pub(super) struct Operands<const P: usize, const B: usize> {
     /// Each block's weights.
     pub(super) w: [*const u8; B],
     /// Each pixel's window sum, with the max identity.
-    x_sums: [*const i32; P],
+    pub(super) x_sums: [*const i32; P],
 }
 
 /// The rows of a window and of a kernel.
@@ -423,7 +421,7 @@ pub(super) struct Rows {
 /// # Safety
 /// Each `x` must be valid for reads of a window's rows, the operands for a tile of that size.
 #[inline(always)]
-unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
+pub(super) unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
     simd: S,
     mut x: [*const u8; P],
     mut at: Operands<P, B>,
@@ -438,37 +436,51 @@ unsafe fn accumulate<S: SimdU8, const P: usize, const B: usize>(
         sums[p] = [unsafe { simd.start(at.x_sums[p]) }; B];
     }
     let factors = simd.factors();
+    let mut room = S::CARRY;
     for _ in 0..rows.rows {
-        for group in 0..rows.vectors {
-            // SAFETY: the group is inside the row, which the caller promises.
-            let mut weights = [unsafe { simd.load(at.w[0].add(group * vector)) }; B];
-            for b in 1..B {
-                // SAFETY: as above.
-                weights[b] = unsafe { simd.load(at.w[b].add(group * vector)) };
-            }
-            let codes = |p: usize| {
-                // SAFETY: as above.
-                unsafe { simd.broadcast(x[p].add(group * S::GROUP)) }
-            };
-            // Two sums at a time: of a pixel or of two pixels.
-            if B == 2 {
-                let w = [weights[0], weights[B - 1]];
-                for p in 0..P {
-                    let two = [sums[p][0], sums[p][B - 1]];
-                    [sums[p][0], sums[p][B - 1]] =
-                        simd.accumulate_two(two, [codes(p); 2], w, factors);
+        let mut done = 0;
+        while done < rows.vectors {
+            if room == 0 {
+                for sums in sums.as_flattened_mut() {
+                    *sums = simd.carry(*sums);
                 }
-            } else {
-                for p in (1..P).step_by(2) {
-                    let two = [sums[p - 1][0], sums[p][0]];
-                    let x = [codes(p - 1), codes(p)];
-                    [sums[p - 1][0], sums[p][0]] =
-                        simd.accumulate_two(two, x, [weights[0]; 2], factors);
+                room = S::CARRY;
+            }
+            let count = room.min(rows.vectors - done);
+            for group in done..done + count {
+                // SAFETY: the group is inside the row, which the caller promises.
+                let mut weights = [unsafe { simd.load(at.w[0].add(group * vector)) }; B];
+                for b in 1..B {
+                    // SAFETY: as above.
+                    weights[b] = unsafe { simd.load(at.w[b].add(group * vector)) };
+                }
+                let codes = |p: usize| {
+                    // SAFETY: as above.
+                    unsafe { simd.broadcast(x[p].add(group * S::GROUP)) }
+                };
+                // Two sums at a time: of a pixel or of two pixels.
+                if B == 2 {
+                    let w = [weights[0], weights[B - 1]];
+                    for p in 0..P {
+                        let two = [sums[p][0], sums[p][B - 1]];
+                        [sums[p][0], sums[p][B - 1]] =
+                            simd.accumulate_two(two, [codes(p); 2], w, factors);
+                    }
+                } else {
+                    for p in (1..P).step_by(2) {
+                        let two = [sums[p - 1][0], sums[p][0]];
+                        let x = [codes(p - 1), codes(p)];
+                        [sums[p - 1][0], sums[p][0]] =
+                            simd.accumulate_two(two, x, [weights[0]; 2], factors);
+                    }
+                }
+                if B == 1 && !P.is_multiple_of(2) {
+                    sums[P - 1][0] =
+                        simd.accumulate(sums[P - 1][0], codes(P - 1), weights[0], factors);
                 }
             }
-            if B == 1 && !P.is_multiple_of(2) {
-                sums[P - 1][0] = simd.accumulate(sums[P - 1][0], codes(P - 1), weights[0], factors);
-            }
+            done += count;
+            room -= count;
         }
         for x in &mut x {
             *x = x.wrapping_add(rows.x_stride);

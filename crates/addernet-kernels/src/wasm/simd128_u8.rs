@@ -29,8 +29,8 @@ impl SimdU8 for Simd128U8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 2;
     const PIXELS_1: usize = 4;
-    const SLIDE: usize = 0;
-    const FOURS: bool = true;
+    const SLIDE: bool = false;
+    const FOURS: usize = 1;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> Pair {

@@ -97,16 +97,14 @@ pub(super) unsafe fn look_up<const P: usize, const B: usize>(
     widen(&mut bytes, &mut words);
     for p in 0..P {
         for b in 0..B {
-            for half in 0..2 {
-                let both = words[p][b][half];
-                let eight = _mm_add_epi16(
-                    _mm256_castsi256_si128(both),
-                    _mm256_extracti128_si256::<1>(both),
-                );
-                let to = &mut sums[b][p][half * KERNELS / 2..][..KERNELS / 2];
-                // SAFETY: there is room for 8 numbers.
-                unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), eight) };
-            }
+            let [low, high] = words[p][b];
+            let all = _mm256_add_epi16(
+                _mm256_permute2x128_si256::<0x20>(low, high),
+                _mm256_permute2x128_si256::<0x31>(low, high),
+            );
+            let to: &mut [u16; KERNELS] = &mut sums[b][p];
+            // SAFETY: there is room for 16 numbers.
+            unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), all) };
         }
     }
 }

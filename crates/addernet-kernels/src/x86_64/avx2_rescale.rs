@@ -82,16 +82,6 @@ impl Scale {
     }
 }
 
-/// The low halves of 2 x 4 lanes of 64 bits, one behind the other.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn low_halves(a: __m256i, b: __m256i) -> __m256i {
-    let (a, b) = (_mm256_castsi256_ps(a), _mm256_castsi256_ps(b));
-    in_order(_mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(
-        a, b,
-    )))
-}
-
 /// Packing works within the halves of a register: this puts its middle quarters in order.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -102,7 +92,7 @@ fn in_order(packed: __m256i) -> __m256i {
 /// 16 values as u8, saturated.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn codes_of_values(values: __m256i) -> __m128i {
+fn codes_of_values(values: __m256i) -> __m128i {
     let low = _mm256_castsi256_si128(values);
     _mm_packus_epi16(low, _mm256_extracti128_si256::<1>(values))
 }
@@ -117,16 +107,23 @@ fn values(a: __m256i, b: __m256i) -> __m256i {
 /// min(q, max) · factor of 16 codes.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn encode(codes: __m128i, range: CodeRange) -> __m128i {
+fn encode(codes: __m128i, range: CodeRange) -> __m128i {
     let codes = _mm_min_epu8(codes, _mm_set1_epi8(range.max as i8));
     if range.factor == 1 {
         return codes;
     }
-    // Products fit 8 bits: those of even codes are not disturbed by odd ones, and odd ones move down.
-    let factor = _mm_set1_epi16(range.factor.into());
-    let even = _mm_mullo_epi16(_mm_and_si128(codes, _mm_set1_epi16(0xff)), factor);
-    let odd = _mm_mullo_epi16(_mm_srli_epi16::<8>(codes), factor);
-    _mm_or_si128(even, _mm_slli_epi16::<8>(odd))
+    _mm256_castsi256_si128(times(_mm256_castsi128_si256(codes), range.factor))
+}
+
+/// Codes times a factor, where products fit 8 bits: those of even codes are not disturbed by odd ones, and odd ones
+/// move down.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn times(codes: __m256i, factor: u8) -> __m256i {
+    let factor = _mm256_set1_epi16(factor.into());
+    let even = _mm256_mullo_epi16(_mm256_and_si256(codes, _mm256_set1_epi16(0xff)), factor);
+    let odd = _mm256_mullo_epi16(_mm256_srli_epi16::<8>(codes), factor);
+    _mm256_or_si256(even, _mm256_slli_epi16::<8>(odd))
 }
 
 /// Writes the codes of two octets.

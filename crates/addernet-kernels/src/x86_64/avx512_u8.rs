@@ -7,9 +7,9 @@
 )]
 
 use super::{
-    avx2_u8::dot_pair,
     avx512_rescale,
     avx512_sums::{pixel_sums, three_to_four, window_sums},
+    dot_pair::dot_pair,
     vbmi::{self, Vbmi},
 };
 use crate::uint8::{
@@ -44,7 +44,8 @@ impl SimdU8 for Avx512U8 {
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 8;
-    const SLIDE: usize = 2;
+    const SIZED: bool = true;
+    const SLIDE: bool = true;
     const DOT_PAIR: bool = true;
 
     #[inline(always)]
@@ -175,9 +176,10 @@ impl SimdU8 for Avx512Vnni {
     const MAX_IDENTITY: bool = true;
     const PIXELS_2: usize = 8;
     const PIXELS_1: usize = 16;
-    const SLIDE: usize = 2;
+    const SIZED: bool = true;
+    const SLIDE: bool = true;
     const WINDOW_SUMS: bool = true;
-    const DOT: bool = true;
+    const DOT: usize = 16;
 
     #[inline(always)]
     unsafe fn broadcast(self, from: *const u8) -> __m512i {
@@ -265,7 +267,7 @@ impl SimdU8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn dot(self, sums: __m512i, x: *const u8, w: *const i8) -> __m512i {
+    unsafe fn dot(self, sums: __m512i, x: *const u8, w: *const u8) -> __m512i {
         // SAFETY: the token proves AVX-512F and VNNI; the caller promises 4 and 64 readable bytes.
         unsafe {
             let x = _mm512_set1_epi32(x.cast::<i32>().read_unaligned());
