@@ -1,6 +1,7 @@
 //! The operator on u8 codes: one interface, one tiling, one file per instruction set.
 
 pub(crate) mod box_sum;
+mod by_taps;
 mod forward;
 pub(crate) mod fours;
 pub(crate) mod generic;
@@ -10,6 +11,7 @@ mod pack;
 pub(crate) mod pixels;
 pub(crate) mod rescale;
 pub(crate) mod simd;
+mod sized;
 mod slide;
 pub(crate) mod spin;
 mod tile;

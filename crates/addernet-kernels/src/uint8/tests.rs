@@ -192,6 +192,7 @@ fn resnet20_layers_equal_the_reference() {
     check([3, 16, 16, 32], 64, 3, 2, 1);
     check([3, 16, 16, 32], 64, 1, 2, 0);
     check([3, 8, 8, 64], 64, 3, 1, 1);
+    check([1, 16, 16, 64], 128, 1, 2, 0);
 }
 
 /// Widths that whole tiles fill, of 7 or of 8 pixels, and channels that no kernel was made for.
@@ -267,17 +268,33 @@ fn batches_of_single_pixels_share_tiles() {
     check([50, 1, 1, 16], 40, 3, 1, 1);
 }
 
-/// Every difference is 255, in as many terms as tests have time for.
+/// Every difference is 255, in as many terms as tests have time for, and in numbers of channels and sizes of tiles that
+/// kernels have code of their own for.
 #[test]
 fn the_largest_differences_add_up() {
-    let geometry = ConvGeometry::new([1, 5, 5, 2048], 17, [5, 5], [1, 1], [2, 2]).unwrap();
-    for (x, pad, w) in [(0, 0, 255), (255, 255, 0)] {
-        let (x, w) = (vec![x; geometry.in_len()], vec![w; geometry.weight_len()]);
-        for kernel in available_u8() {
-            let packed = kernel.pack(geometry.weight_shape(), &w).unwrap();
-            let mut y = vec![-1; geometry.out_len()];
-            kernel.forward(&geometry, &x, pad, &packed, &mut y).unwrap();
-            assert!(y.iter().all(|&y| y == 255 * 25 * 2048), "{}", kernel.name());
+    let mut layers = vec![([5, 5], 2048, 5, 1), ([16, 16], 64, 1, 2)];
+    for channels in [16, 24, 32, 64, 80, 88, 128, 512] {
+        layers.extend([([3, 8], channels, 3, 1), ([3, 7], channels, 3, 1)]);
+        layers.extend([([3, 16], channels, 3, 2), ([2, 2], channels, 3, 1)]);
+    }
+    for ([height, width], channels, size, stride) in layers {
+        let input = [1, height, width, channels];
+        let (kernel, padding) = ([size; 2], [size / 2; 2]);
+        let geometry = ConvGeometry::new(input, 17, kernel, [stride; 2], padding).unwrap();
+        let expected = (255 * size * size * channels) as i32;
+        for (x, pad, w) in [(0, 0, 255), (255, 255, 0)] {
+            let (x, w) = (vec![x; geometry.in_len()], vec![w; geometry.weight_len()]);
+            for kernel in available_u8() {
+                let packed = kernel.pack(geometry.weight_shape(), &w).unwrap();
+                let mut y = vec![-1; geometry.out_len()];
+                kernel.forward(&geometry, &x, pad, &packed, &mut y).unwrap();
+                let name = kernel.name();
+                assert!(
+                    y.iter().all(|&y| y == expected),
+                    "{name}, {geometry:?}, {x}",
+                    x = x[0]
+                );
+            }
         }
     }
 }

@@ -11,16 +11,12 @@ use super::{
     output::{Output, Position},
     pack::{Layout, LookedUp, PackedWeightsU8},
     simd::{MAX_LANES, SimdU8, Task},
-    slide::{ANY, WIDTH},
     triples::Planes,
 };
 use crate::aligned::AlignedVec;
 
 /// The largest tile whose pixels have a pointer each: more would not fit the general registers.
 const MAX_POINTERS: usize = 8;
-
-/// Maps of 224 pixels that networks halve again and again: 56, 28, 14 and 7.
-const SEVEN: usize = 7;
 
 /// Output rows that are at least so long are divided into tiles of their own.
 const ROW_TILE: usize = 4;
@@ -160,34 +156,8 @@ impl Unit<'_, '_> {
     /// All pixels of `B` blocks of output channels.
     #[inline(always)]
     fn blocks<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
-        let width = self.windows.per_row;
-        let [height, columns] = self.windows.size;
-        let sized = S::SIZED && columns == WIDTH;
-        // Other tiles are few.
-        let largest = B == 2 || S::PIXELS_2 == 0;
-        if sized && width.is_multiple_of(max_pixels::<S, B>()) {
-            match (self.windows.channels, self.windows.stride) {
-                _ if !S::SLIDE && height != WIDTH => {}
-                (16, 1) => return self.sliding::<S, B, 16, 1>(simd, block),
-                (16, 2) => return self.sliding::<S, B, 16, 2>(simd, block),
-                (32, 1) => return self.sliding::<S, B, 32, 1>(simd, block),
-                (32, 2) => return self.sliding::<S, B, 32, 2>(simd, block),
-                (64, 1) => return self.sliding::<S, B, 64, 1>(simd, block),
-                (64, 2) => return self.sliding::<S, B, 64, 2>(simd, block),
-                (_, 1) if largest => return self.sliding::<S, B, ANY, 1>(simd, block),
-                _ => {}
-            }
-        }
-        if S::SIZED && !S::SLIDE && [height, columns] == [1, 1] && width.is_multiple_of(8) {
-            match (self.windows.channels, self.windows.stride) {
-                (16, 2) => return self.slide::<S, 8, B, 1, 16, 2>(simd, block),
-                (32, 2) => return self.slide::<S, 8, B, 1, 32, 2>(simd, block),
-                (64, 2) => return self.slide::<S, 8, B, 1, 64, 2>(simd, block),
-                _ => {}
-            }
-        }
-        if sized && largest && self.windows.stride == 1 && width.is_multiple_of(SEVEN) {
-            return self.slide::<S, SEVEN, B, WIDTH, ANY, 1>(simd, block);
+        if self.in_sized_tiles::<S, B>(simd, block) {
+            return;
         }
         if self.windows.per_row >= ROW_TILE {
             return self.in_rows::<S, B>(simd, block);
