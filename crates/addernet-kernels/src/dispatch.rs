@@ -37,7 +37,12 @@ static AVAILABLE_U8: LazyLock<Vec<KernelU8>> = LazyLock::new(|| {
         kernels.extend(crate::x86_64::Avx512Vnni::detect().map(leak_u8));
         kernels.extend(crate::x86_64::Avx512U8::detect().map(leak_u8));
         kernels.extend(crate::x86_64::Avx2Vnni::detect().map(leak_u8));
-        kernels.extend(crate::x86_64::Avx2U8::detect().map(leak_u8));
+        let packs = crate::x86_64::Avx2U8::<false>::detect().map(leak_u8);
+        let shifts = crate::x86_64::Avx2U8::<true>::detect().map(leak_u8);
+        match crate::x86_64::shifting_is_faster() {
+            true => kernels.extend(shifts.into_iter().chain(packs)),
+            false => kernels.extend(packs.into_iter().chain(shifts)),
+        }
     }
     #[cfg(target_arch = "aarch64")]
     {

@@ -1,11 +1,14 @@
 //! AVX2 on u8 codes: vectors of 32 bytes, 16 registers, no dot products.
 //!
 //! `vpsadbw` adds up the differences of 8 neighbouring codes, which leaves three quarters of a register empty. Four of
-//! them, those of 16 channels, are packed into one register of 16-bit numbers before they are added to the sums. That
-//! is no more work than adding each of them to a register of its own, and better work: on Zen 2 to Zen 4 differences
-//! start in two of four pipes and packing in the other two, while additions, which can start anywhere, are in the
-//! differences' way. Above all, a tile's sums fill a quarter of the registers, and what becomes of them a quarter of
-//! the instructions.
+//! them, those of 16 channels, are joined to one register of 16-bit numbers before they are added to the sums, which
+//! therefore fill a quarter of the registers that they would fill otherwise, and what becomes of them takes a quarter of
+//! the instructions. There are two ways to join them:
+//!
+//! * Packing takes no more instructions than adding each of the four to a register of its own, and better ones: on AMD's
+//!   CPUs since Zen, differences start in two of four pipes and packing in the other two, while additions, which can
+//!   start anywhere, are in the differences' way.
+//! * Shifting takes more instructions. But Intel's CPUs since Skylake have one port for differences and for packing.
 #![allow(unsafe_code)]
 
 use super::{avx2_fours, avx2_sixteens};
@@ -16,13 +19,30 @@ use crate::uint8::{
 };
 use std::arch::{asm, x86_64::*};
 
-/// Exists only if the CPU has AVX2.
+/// Exists only if the CPU has AVX2. Differences are joined by shifting them or by packing them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2U8(());
+pub(crate) struct Avx2U8<const SHIFT: bool>(());
 
-impl Avx2U8 {
+impl<const SHIFT: bool> Avx2U8<SHIFT> {
     pub(crate) fn detect() -> Option<Self> {
         is_x86_feature_detected!("avx2").then_some(Self(()))
+    }
+}
+
+/// Whether packing and differences share a port: on Intel's CPUs since Skylake, the first with `xsavec`.
+pub(crate) fn shifting_is_faster() -> bool {
+    let vendor = __cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    name.as_flattened() == b"GenuineIntel" && is_x86_feature_detected!("xsavec")
+}
+
+/// Two registers of numbers that fill the lower `BITS` bits of twice as many at most, in one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn join<const SHIFT: bool, const BITS: i32>(a: __m256i, b: __m256i) -> __m256i {
+    match SHIFT {
+        true => _mm256_or_si256(a, _mm256_slli_epi64::<BITS>(b)),
+        false => _mm256_packus_epi32(a, b),
     }
 }
 
@@ -49,17 +69,20 @@ impl Sums {
     }
 }
 
-impl SimdU8 for Avx2U8 {
-    /// 8 neighbouring input channels of output channels 0, 1, 8 and 9; of 2, 3, 10 and 11; and so on.
+impl<const SHIFT: bool> SimdU8 for Avx2U8<SHIFT> {
+    /// 8 neighbouring input channels of four output channels each, see [`SimdU8::ORDER`].
     type Codes = [__m256i; 4];
     type Sums = Sums;
     type Factors = ();
 
-    const NAME: &'static str = "avx2";
+    const NAME: &'static str = if SHIFT { "avx2-shift" } else { "avx2" };
     const LANES: usize = 16;
     const GROUP: usize = 8;
-    /// Two packings of two registers each bring what was in these places in order, half by half.
-    const ORDER: [usize; MAX_LANES] = [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15];
+    /// Joining brings what was in these places in order.
+    const ORDER: [usize; MAX_LANES] = match SHIFT {
+        true => [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15],
+        false => [0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15],
+    };
     const MAX_IDENTITY: bool = false;
     const PIXELS_2: usize = 0;
     const PIXELS_1: usize = 8;
@@ -109,10 +132,9 @@ impl SimdU8 for Avx2U8 {
     fn accumulate(self, sums: Sums, x: [__m256i; 4], w: [__m256i; 4], (): ()) -> Sums {
         // SAFETY: the token proves AVX2.
         unsafe {
-            let low = _mm256_packus_epi32(_mm256_sad_epu8(x[0], w[0]), _mm256_sad_epu8(x[1], w[1]));
-            let high =
-                _mm256_packus_epi32(_mm256_sad_epu8(x[2], w[2]), _mm256_sad_epu8(x[3], w[3]));
-            let terms = _mm256_packus_epi32(low, high);
+            let low = join::<SHIFT, 16>(_mm256_sad_epu8(x[0], w[0]), _mm256_sad_epu8(x[1], w[1]));
+            let high = join::<SHIFT, 16>(_mm256_sad_epu8(x[2], w[2]), _mm256_sad_epu8(x[3], w[3]));
+            let terms = join::<SHIFT, 32>(low, high);
             Sums {
                 words: _mm256_add_epi16(sums.words, terms),
                 ..sums
@@ -250,7 +272,7 @@ impl SimdU8 for Avx2U8 {
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
         #[target_feature(enable = "avx2")]
-        fn inner<T: Task>(simd: Avx2U8, task: T) -> T::Output {
+        fn inner<const SHIFT: bool, T: Task>(simd: Avx2U8<SHIFT>, task: T) -> T::Output {
             task.run(simd)
         }
         // SAFETY: the token proves AVX2.

@@ -3,7 +3,7 @@
 
 use super::{
     avx2_rescale::{self, Scale},
-    avx2_u8::{Avx2U8, hide},
+    avx2_u8::hide,
 };
 use crate::uint8::{
     rescale::{CodeRange, CodeRows, MapCodes},
@@ -17,7 +17,8 @@ pub(crate) struct Avx2Vnni(());
 
 impl Avx2Vnni {
     pub(crate) fn detect() -> Option<Self> {
-        (Avx2U8::detect().is_some() && is_x86_feature_detected!("avxvnni")).then_some(Self(()))
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("avxvnni"))
+            .then_some(Self(()))
     }
 }
 

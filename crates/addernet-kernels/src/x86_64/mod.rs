@@ -14,7 +14,7 @@ mod dot_pair;
 mod vbmi;
 
 pub(crate) use avx2::Avx2;
-pub(crate) use avx2_u8::Avx2U8;
+pub(crate) use avx2_u8::{Avx2U8, shifting_is_faster};
 pub(crate) use avx2_vnni::Avx2Vnni;
 pub(crate) use avx512::Avx512;
 pub(crate) use avx512_u8::{Avx512U8, Avx512Vnni};
