@@ -64,25 +64,6 @@ pub(super) unsafe fn by_taps<
             }
         }
         let x = x.wrapping_add(row * rows.x_stride);
-        if vectors <= 6 {
-            unrolled!(at to vectors, {
-            // SAFETY: the vector is inside the kernel's row, which the caller promises.
-            let mut weights = [unsafe { simd.load(w[0].add((row * vectors + at) * vector)) }; B];
-            for b in 1..B {
-                // SAFETY: as above.
-                weights[b] = unsafe { simd.load(w[b].add((row * vectors + at) * vector)) };
-            }
-            // The next taps see most of these codes again.
-            let x = simd.reread(x.wrapping_add(at * S::GROUP));
-            for p in 0..P {
-                // SAFETY: the group is inside the window's row, which the caller promises.
-                let x = unsafe { simd.broadcast(x.add(p * STRIDE * CHANNELS)) };
-                for b in 0..B {
-                    sums[p][b] = simd.accumulate(sums[p][b], x, weights[b], factors);
-                }
-            }
-        });
-        } else {
         for at in 0..vectors {
             // SAFETY: the vector is inside the kernel's row, which the caller promises.
             let mut weights = [unsafe { simd.load(w[0].add((row * vectors + at) * vector)) }; B];
@@ -99,7 +80,6 @@ pub(super) unsafe fn by_taps<
                     sums[p][b] = simd.accumulate(sums[p][b], x, weights[b], factors);
                 }
             }
-        }
         }
     });
     sums
