@@ -197,7 +197,7 @@ impl<const SHIFT: bool> SimdU8 for Avx2U8<SHIFT> {
     fn reread(self, mut from: *const u8) -> *const u8 {
         // SAFETY: there is no instruction in it.
         unsafe {
-            asm!("/* {0} */", inout(reg) from, options(nomem, nostack, preserves_flags));
+            asm!("/* {0} */", inout(reg) from, options(readonly, nostack, preserves_flags));
         }
         from
     }
