@@ -11,8 +11,9 @@ use super::{
     tile::{Operands, Rows, accumulate},
 };
 
-/// [`slide`](super::slide::slide) for registers that have no room for the weights of three taps: those of one tap at a time, and codes are
-/// read for every window that sees them. Kernels are `SIZE` columns wide, and those of a known number of channels as many rows high.
+/// [`slide`](super::slide::slide) for registers that have no room for the weights of three taps: those of one tap at a
+/// time, and codes are read for every window that sees them. Kernels are `SIZE` columns wide, and as many rows high unless
+/// `CHANNELS` is [`ANY`].
 ///
 /// # Safety
 /// As there.

@@ -40,8 +40,7 @@ impl Layout {
 ///
 /// The layout is `[out_channels / lanes][height][width][in_channels / group][lanes][group]`: a vector
 /// holds a group of neighbouring input channels of one tap for `lanes` neighbouring output channels, in the
-/// layout's order.
-/// Missing channels at the end of either axis are zeros.
+/// layout's order. Missing channels at the end of either axis are zeros.
 #[derive(Clone, Debug)]
 pub struct PackedWeightsU8 {
     packed_by: &'static str,
