@@ -143,12 +143,36 @@ impl CodeScale {
         self.zero
     }
 
+    /// The same for products of 16 bits of which only the upper halves are there. From shifts of 17 on, half of the
+    /// divisor is a multiple of 2^16: the low half of a product never carries, and its high half, to which the rounding is
+    /// added, is enough. None if the shift is less, or zero so far away that 16 bits do not hold the offset beside a
+    /// product, which is at most 2^14.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn high(self) -> Option<HighScale> {
+        let half = self.shift.checked_sub(17)?;
+        let offset = (1 << half) + (i32::from(self.zero) << (half + 1));
+        (offset.abs() < 1 << 14).then_some(HighScale {
+            offset: offset as i16,
+            shift: half + 1,
+        })
+    }
+
     /// q of one value.
     #[inline(always)]
     pub(crate) fn scale(self, v: i16) -> i32 {
         let product = i32::from(v) * i32::from(self.multiplier) + (1 << (self.shift - 1));
         (product >> self.shift) + i32::from(self.zero)
     }
+}
+
+/// q = (the upper half of v · multiplier + offset) >> shift, in i16.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct HighScale {
+    /// Half of the divisor and zero times the divisor, without their lower 16 bits.
+    pub(crate) offset: i16,
+    pub(crate) shift: u32,
 }
 
 /// A value of a map: a scaled sum and a residual, saturated one after the other, and raised to `low`.
@@ -230,7 +254,7 @@ impl CodeRows<'_> {
     }
 
     /// The rows from row `row` on.
-    pub(super) fn starting_at(&mut self, row: usize) -> CodeRows<'_> {
+    pub(crate) fn starting_at(&mut self, row: usize) -> CodeRows<'_> {
         CodeRows {
             codes: self.codes,
             start: self.start + row * self.row_pitch,

@@ -1,8 +1,9 @@
 //! What becomes of a tile's sums in AVX2, 8 channels of a pixel at a time: an octet.
 #![allow(unsafe_code)]
 
+use super::avx2_quantize::{HighQuantizer, Quantize, Quantizer};
 use crate::uint8::{
-    rescale::{CodeRange, CodeRows, CodeScale, MapCodes},
+    rescale::{CodeRange, CodeRows, MapCodes},
     simd::Constants,
 };
 use std::arch::x86_64::*;
@@ -199,50 +200,32 @@ pub(super) unsafe fn store_map(
             all[i / 2] = values;
         });
         for MapCodes { scale, rows } in codes.iter_mut() {
-            let quantizer = Quantizer::new(*scale);
-            let to = rows.codes.as_mut_ptr();
-            pairs!(i, next of count, {
-                let codes = encode(codes_of_values(quantizer.scale(all[i / 2])), rows.range);
-                store_pair(to.add(place(rows, i)), to.add(place(rows, next)), codes);
-            });
+            match HighQuantizer::new(*scale) {
+                Some(quantizer) => write_codes(count, quantizer, &all, rows, &place),
+                None => write_codes(count, Quantizer::new(*scale), &all, rows, &place),
+            }
         }
     }
 }
 
-/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
-/// on pairs of v and c; both factors of the rounding must fit 16 bits.
-#[derive(Clone, Copy)]
-pub(super) struct Quantizer {
-    /// c
-    rounding: __m256i,
-    /// Pairs of the multiplier and half/c.
-    factors: __m256i,
-    shift: __m128i,
-    zero: __m256i,
-}
-
-impl Quantizer {
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(super) fn new(scale: CodeScale) -> Self {
-        let half = scale.shift() - 1;
-        let (first, second) = (half.min(14), half.saturating_sub(14));
-        let multiplier = i32::from(scale.multiplier() as u16);
-        Self {
-            rounding: _mm256_set1_epi16(1 << first),
-            factors: _mm256_set1_epi32(multiplier | 1 << (16 + second)),
-            shift: _mm_cvtsi32_si128(scale.shift() as i32),
-            zero: _mm256_set1_epi16(scale.zero()),
-        }
-    }
-
-    /// q of 16 values, saturated to i16.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    pub(super) fn scale(self, values: __m256i) -> __m256i {
-        let product = |pairs| _mm256_sra_epi32(_mm256_madd_epi16(pairs, self.factors), self.shift);
-        let low = product(_mm256_unpacklo_epi16(values, self.rounding));
-        let high = product(_mm256_unpackhi_epi16(values, self.rounding));
-        _mm256_adds_epi16(_mm256_packs_epi32(low, high), self.zero)
+/// Writes the codes of `count` octets of values, two in each vector: those of octet i from `place(rows, i)` on.
+///
+/// # Safety
+/// The CPU must have AVX2, and each octet's codes be valid for writes.
+#[inline(always)]
+unsafe fn write_codes<Q: Quantize>(
+    count: usize,
+    quantizer: Q,
+    values: &[__m256i; MOST / 2],
+    rows: &mut CodeRows<'_>,
+    place: &impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    let to = rows.codes.as_mut_ptr();
+    // SAFETY: the caller promises AVX2 and the codes.
+    unsafe {
+        pairs!(i, next of count, {
+            let codes = encode(codes_of_values(quantizer.scale(values[i / 2])), rows.range);
+            store_pair(to.add(place(rows, i)), to.add(place(rows, next)), codes);
+        });
     }
 }

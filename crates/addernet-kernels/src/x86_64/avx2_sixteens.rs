@@ -9,7 +9,8 @@
 )]
 
 use super::{
-    avx2_rescale::{Quantizer, Scale, times},
+    avx2_quantize::{HighQuantizer, Quantize, Quantizer},
+    avx2_rescale::{Scale, times},
     avx2_u8::Sums,
 };
 use crate::uint8::{
@@ -152,19 +153,39 @@ pub(super) unsafe fn store_map<const P: usize, const B: usize>(
             all[p] = values;
         });
         for MapCodes { scale, rows } in codes.iter_mut() {
-            let quantizer = Quantizer::new(*scale);
-            let to = rows.codes.as_mut_ptr();
-            let mut codes = [_mm256_setzero_si256(); MOST];
-            unrolled!(p to P, 2, {
-                let values = quantizer.scale(all[p]);
-                let next_values = quantizer.scale(all[partner::<P>(p)]);
-                codes[p] = _mm256_packus_epi16(values, next_values);
-            });
-            encode_all(&mut codes, rows.range);
-            unrolled!(p to P, 2, {
-                let next = place(rows, partner::<P>(p));
-                store_two(to.add(place(rows, p)), to.add(next), codes[p]);
-            });
+            match HighQuantizer::new(*scale) {
+                Some(quantizer) => write_codes::<_, P>(quantizer, &all, rows, &place),
+                None => write_codes::<_, P>(Quantizer::new(*scale), &all, rows, &place),
+            }
         }
+    }
+}
+
+/// Writes the codes of `P` pixels' values, those of pixel p from `place(rows, p)` on.
+///
+/// # Safety
+/// The CPU must have AVX2, and each pixel's codes be valid for writes.
+#[inline(always)]
+unsafe fn write_codes<Q: Quantize, const P: usize>(
+    quantizer: Q,
+    values: &[__m256i; MOST],
+    rows: &mut CodeRows<'_>,
+    place: &impl Fn(&CodeRows<'_>, usize) -> usize,
+) {
+    // A copy, which the codes that are written cannot change.
+    let rows = rows.starting_at(0);
+    let to = rows.codes.as_mut_ptr();
+    // SAFETY: the caller promises AVX2 and the codes.
+    unsafe {
+        let mut codes = [_mm256_setzero_si256(); MOST];
+        unrolled!(p to P, 2, {
+            let next = quantizer.scale(values[partner::<P>(p)]);
+            codes[p] = _mm256_packus_epi16(quantizer.scale(values[p]), next);
+        });
+        encode_all(&mut codes, rows.range);
+        unrolled!(p to P, 2, {
+            let next = place(&rows, partner::<P>(p));
+            store_two(to.add(place(&rows, p)), to.add(next), codes[p]);
+        });
     }
 }

@@ -263,30 +263,23 @@ impl Quantize for Quantizer {
     }
 }
 
-/// The same for shifts of at least 17. Half of such a divisor is a multiple of 2^16: the low half of a product
-/// never carries, and its high half, to which the rounding is added, is enough.
+/// The same for shifts that [`CodeScale::high`] can do.
 #[derive(Clone, Copy)]
 struct HighQuantizer {
     multiplier: __m512i,
-    /// Half of the divisor and zero times the divisor, as high halves.
     offset: __m512i,
     shift: __m128i,
 }
 
 impl HighQuantizer {
-    /// None if the shift is less, or zero so far away that 16 bits do not hold the offset beside a product.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(scale: CodeScale) -> Option<Self> {
-        let half = scale.shift().checked_sub(17)?;
-        let offset = (1 << half) + (i32::from(scale.zero()) << (half + 1));
-        if offset.abs() >= 1 << 14 {
-            return None;
-        }
+        let high = scale.high()?;
         Some(Self {
             multiplier: hide(_mm512_set1_epi16(scale.multiplier())),
-            offset: _mm512_set1_epi16(offset as i16),
-            shift: _mm_cvtsi32_si128(half as i32 + 1),
+            offset: _mm512_set1_epi16(high.offset),
+            shift: _mm_cvtsi32_si128(high.shift as i32),
         })
     }
 }
@@ -295,7 +288,7 @@ impl Quantize for HighQuantizer {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn scale(self, values: __m512i) -> __m512i {
-        // At most 2^14. Hidden, or the compiler widens the values outside the loop over codes and narrows them
+        // Hidden, or the compiler widens the values outside the loop over codes and narrows them
         // again here.
         let product = _mm512_mulhi_epi16(hide(values), self.multiplier);
         _mm512_sra_epi16(_mm512_add_epi16(product, self.offset), self.shift)

@@ -2,6 +2,7 @@
 
 mod avx2;
 mod avx2_fours;
+mod avx2_quantize;
 mod avx2_rescale;
 mod avx2_sixteens;
 mod avx2_u8;
