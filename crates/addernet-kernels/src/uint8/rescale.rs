@@ -143,6 +143,19 @@ impl CodeScale {
         self.zero
     }
 
+    /// A product and its rounding as a sum of two products, v · multiplier + c · half/c: one instruction on pairs of v
+    /// and c. Half of the divisor may not fit 16 bits, both factors of it do.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn pairs(self) -> PairScale {
+        let half = self.shift - 1;
+        let (first, second) = (half.min(14), half.saturating_sub(14));
+        PairScale {
+            rounding: 1 << first,
+            factors: i32::from(self.multiplier as u16) | 1 << (16 + second),
+        }
+    }
+
     /// The same for products of 16 bits of which only the upper halves are there. From shifts of 17 on, half of the
     /// divisor is a multiple of 2^16: the low half of a product never carries, and its high half, to which the rounding is
     /// added, is enough. None if the shift is less, or zero so far away that 16 bits do not hold the offset beside a
@@ -164,6 +177,16 @@ impl CodeScale {
         let product = i32::from(v) * i32::from(self.multiplier) + (1 << (self.shift - 1));
         (product >> self.shift) + i32::from(self.zero)
     }
+}
+
+/// A [`CodeScale`] for sums of pairs.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct PairScale {
+    /// c
+    pub(crate) rounding: i16,
+    /// The multiplier, and half/c above it.
+    pub(crate) factors: i32,
 }
 
 /// q = (the upper half of v · multiplier + offset) >> shift, in i16.

@@ -14,13 +14,10 @@ pub(super) trait Quantize: Copy {
     unsafe fn scale(self, values: __m256i) -> __m256i;
 }
 
-/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
-/// on pairs of v and c; both factors of the rounding must fit 16 bits.
+/// A [`CodeScale`] in registers, see [`CodeScale::pairs`].
 #[derive(Clone, Copy)]
 pub(super) struct Quantizer {
-    /// c
     rounding: __m256i,
-    /// Pairs of the multiplier and half/c.
     factors: __m256i,
     shift: __m128i,
     zero: __m256i,
@@ -30,12 +27,10 @@ impl Quantizer {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn new(scale: CodeScale) -> Self {
-        let half = scale.shift() - 1;
-        let (first, second) = (half.min(14), half.saturating_sub(14));
-        let multiplier = i32::from(scale.multiplier() as u16);
+        let pairs = scale.pairs();
         Self {
-            rounding: _mm256_set1_epi16(1 << first),
-            factors: _mm256_set1_epi32(multiplier | 1 << (16 + second)),
+            rounding: _mm256_set1_epi16(pairs.rounding),
+            factors: _mm256_set1_epi32(pairs.factors),
             shift: _mm_cvtsi32_si128(scale.shift() as i32),
             zero: _mm256_set1_epi16(scale.zero()),
         }

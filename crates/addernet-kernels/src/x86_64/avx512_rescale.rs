@@ -224,13 +224,10 @@ trait Quantize: Copy {
     unsafe fn scale(self, values: __m512i) -> __m512i;
 }
 
-/// A [`CodeScale`] in registers. A product and its rounding are one instruction, v · multiplier + c · half
-/// on pairs of v and c; both factors of the rounding must fit 16 bits.
+/// A [`CodeScale`] in registers, see [`CodeScale::pairs`].
 #[derive(Clone, Copy)]
 struct Quantizer {
-    /// c
     rounding: __m512i,
-    /// Pairs of the multiplier and half/c.
     factors: __m512i,
     shift: __m128i,
     zero: __m512i,
@@ -240,12 +237,10 @@ impl Quantizer {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(scale: CodeScale) -> Self {
-        let half = scale.shift() - 1;
-        let (first, second) = (half.min(14), half.saturating_sub(14));
-        let multiplier = i32::from(scale.multiplier() as u16);
+        let pairs = scale.pairs();
         Self {
-            rounding: _mm512_set1_epi16(1 << first),
-            factors: _mm512_set1_epi32(multiplier | 1 << (16 + second)),
+            rounding: _mm512_set1_epi16(pairs.rounding),
+            factors: _mm512_set1_epi32(pairs.factors),
             shift: _mm_cvtsi32_si128(scale.shift() as i32),
             zero: _mm512_set1_epi16(scale.zero()),
         }
