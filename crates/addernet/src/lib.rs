@@ -41,6 +41,7 @@ mod mixed_precision;
 mod predict;
 mod progress;
 mod quantize;
+mod spread;
 mod sweep;
 #[cfg(test)]
 #[path = "../tests/cli/model.rs"]
@@ -85,7 +86,8 @@ pub use progress::{Progress, Stage};
 pub use quantize::{
     CALIBRATION_BATCH, MethodSettings, Quantization, QuantizeOptions, observe, quantize,
 };
+pub use spread::Spread;
 pub use sweep::{
-    CellAccuracy, CellResult, Figures, RowCost, Spread, SweepCell, SweepContext, SweepEngine,
-    SweepGrid, SweepRow, SweepTable, method_settings,
+    CellAccuracy, CellResult, Figures, RowCost, SweepCell, SweepContext, SweepEngine, SweepGrid,
+    SweepRow, SweepTable, method_settings,
 };

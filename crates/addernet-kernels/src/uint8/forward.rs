@@ -6,8 +6,9 @@ use super::{
     box_sum::Windows,
     output::Output,
     pack::{Layout, PackedWeightsU8},
+    passes::{MapToCodes, ToCodes, ToMap},
     pixels::{self, Conv, PackedWeightsI8},
-    rescale::{CodeRows, FoldedScales, MapCodes, MapToCodes, Residual, ToCodes, ToMap},
+    rescale::{CodeRows, FoldedScales, MapCodes, Residual},
     simd::SimdU8,
     tile::{Buffers, Unit},
 };

@@ -8,6 +8,7 @@ pub(crate) mod generic;
 pub(crate) mod maps;
 pub(crate) mod output;
 mod pack;
+mod passes;
 pub(crate) mod pixels;
 pub(crate) mod rescale;
 pub(crate) mod simd;
@@ -30,8 +31,8 @@ pub use rescale::{
 use crate::{ConvGeometry, KernelError};
 use fours::FourWeights;
 use maps::{AddPixels, SpreadPixels};
-use pack::Layout;
-use rescale::{MapToCodes, ToCodes, ToMap};
+use pack::{Layout, LookedUp};
+use passes::{MapToCodes, ToCodes, ToMap};
 use simd::SimdU8;
 use triples::TripleWeights;
 
@@ -268,13 +269,20 @@ impl<S: SimdU8> AdderKernelU8 for S {
         largest: u8,
     ) -> Result<PackedWeightsU8, KernelError> {
         let largest = weights.iter().copied().fold(largest, u8::max);
-        if shape[0] >= S::FOURS && FourWeights::fit(shape, largest) {
-            return PackedWeightsU8::in_fours(S::NAME, Layout::of::<S>(), shape, weights);
+        let (fours, triples) = (
+            shape[0] >= S::FOURS && FourWeights::fit(shape, largest),
+            self.looks_up() && TripleWeights::fit(shape, largest),
+        );
+        if !fours && !triples {
+            return self.pack(shape, weights);
         }
-        if self.looks_up() && TripleWeights::fit(shape, largest) {
-            return PackedWeightsU8::in_triples(S::NAME, Layout::of::<S>(), shape, weights);
-        }
-        self.pack(shape, weights)
+        PackedWeightsU8::to_look_up(S::NAME, Layout::of::<S>(), shape, weights, |channels| {
+            if fours {
+                LookedUp::Fours(FourWeights::new(shape, weights, channels))
+            } else {
+                LookedUp::Triples(TripleWeights::new(shape, weights, channels))
+            }
+        })
     }
 
     fn forward(

@@ -107,32 +107,8 @@ impl PackedWeightsU8 {
         Ok(packed)
     }
 
-    /// Packs weights that [`TripleWeights::fit`] for looking up sums of three.
-    pub(crate) fn in_triples(
-        packed_by: &'static str,
-        layout: Layout,
-        shape: [usize; 4],
-        weights: &[u8],
-    ) -> Result<Self, KernelError> {
-        Self::looked_up_as(packed_by, layout, shape, weights, |channels| {
-            LookedUp::Triples(TripleWeights::new(shape, weights, channels))
-        })
-    }
-
-    /// Packs weights that [`FourWeights::fit`] for looking up sums of two.
-    pub(crate) fn in_fours(
-        packed_by: &'static str,
-        layout: Layout,
-        shape: [usize; 4],
-        weights: &[u8],
-    ) -> Result<Self, KernelError> {
-        Self::looked_up_as(packed_by, layout, shape, weights, |channels| {
-            LookedUp::Fours(FourWeights::new(shape, weights, channels))
-        })
-    }
-
-    /// Checks the weights and has `pack` rearrange them for so many input channels.
-    fn looked_up_as(
+    /// Checks weights whose sums can be looked up, and has `pack` rearrange them, filled up to so many input channels.
+    pub(crate) fn to_look_up(
         packed_by: &'static str,
         layout: Layout,
         shape: [usize; 4],

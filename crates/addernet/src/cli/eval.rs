@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use addernet::{Accuracy, DatasetKind, Split, evaluate};
+use addernet::{Accuracy, DatasetKind, Split, Spread, evaluate};
 use anyhow::{Context, bail};
 use clap::Args;
 use ndarray::Array2;
@@ -80,22 +80,18 @@ struct Report<'a> {
 struct Nudged {
     /// Of each copy.
     top1: Vec<f64>,
-    mean: f64,
-    /// Of a single copy; that of the mean is smaller by the root of their number.
-    standard_deviation: f64,
+    #[serde(flatten)]
+    spread: Spread,
     mean_loss: f64,
 }
 
 impl Nudged {
     fn of(copies: &[Accuracy]) -> Self {
-        let count = copies.len() as f64;
-        let mean = copies.iter().map(|copy| copy.top1).sum::<f64>() / count;
-        let squares = copies.iter().map(|copy| (copy.top1 - mean).powi(2));
+        let top1 = copies.iter().map(|copy| copy.top1);
         Self {
-            top1: copies.iter().map(|copy| copy.top1).collect(),
-            mean,
-            standard_deviation: (squares.sum::<f64>() / (count - 1.0).max(1.0)).sqrt(),
-            mean_loss: copies.iter().map(|copy| copy.loss).sum::<f64>() / count,
+            top1: top1.clone().collect(),
+            spread: Spread::of(top1),
+            mean_loss: Spread::of(copies.iter().map(|copy| copy.loss)).mean,
         }
     }
 }
@@ -168,18 +164,24 @@ impl std::fmt::Display for Report<'_> {
         writeln!(f, "top-5     {}", output::percent(top5))?;
         writeln!(f, "loss      {loss:.4}")?;
         if let Some(nudged) = &self.nudged {
-            let top1 = |order: fn(f64, f64) -> f64| {
-                output::percent(nudged.top1.iter().copied().fold(nudged.top1[0], order))
-            };
-            writeln!(
+            let Spread {
+                mean,
+                min,
+                max,
+                standard_deviation,
+            } = nudged.spread;
+            write!(
                 f,
-                "nudged    {} on average of {} copies, {} to {}, standard deviation {:.2}",
-                output::percent(nudged.mean),
+                "nudged    {} on average of {} copies, {} to {}",
+                output::percent(mean),
                 nudged.top1.len(),
-                top1(f64::min),
-                top1(f64::max),
-                100.0 * nudged.standard_deviation,
+                output::percent(min),
+                output::percent(max),
             )?;
+            if let Some(deviation) = standard_deviation {
+                write!(f, ", standard deviation {:.2}", 100.0 * deviation)?;
+            }
+            writeln!(f)?;
         }
         writeln!(
             f,

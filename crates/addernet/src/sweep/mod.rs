@@ -14,7 +14,7 @@ use itertools::iproduct;
 use serde::{Deserialize, Serialize};
 
 pub use settings::method_settings;
-pub use table::{Figures, RowCost, Spread, SweepEngine, SweepRow, SweepTable};
+pub use table::{Figures, RowCost, SweepEngine, SweepRow, SweepTable};
 
 use crate::ablation::Ablation;
 use crate::error::Error;

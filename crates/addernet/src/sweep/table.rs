@@ -12,6 +12,7 @@ use crate::ablation::Ablation;
 use crate::error::Error;
 use crate::evaluate::Accuracy;
 use crate::quantize::QuantizeOptions;
+use crate::spread::Spread;
 
 /// All results of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -141,28 +142,6 @@ pub struct Figures {
     pub top5: Spread,
     /// Mean cross-entropy, in nats.
     pub loss: Spread,
-}
-
-/// A figure over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spread {
-    /// Mean.
-    pub mean: f64,
-    /// Smallest.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let count = values.clone().count() as f64;
-        Self {
-            mean: values.clone().sum::<f64>() / count,
-            min: values.clone().fold(f64::INFINITY, f64::min),
-            max: values.fold(f64::NEG_INFINITY, f64::max),
-        }
-    }
 }
 
 /// The four columns of a row.
@@ -299,8 +278,8 @@ impl SweepTable {
     pub fn csv(&self) -> String {
         let mut text = String::from(
             "method,without,weight_bits,activation_bits,groups,calibration_images,engine,bn_reestimated,seeds,top1_mean,top1_min,\
-             top1_max,top5_mean,top5_min,top5_max,loss_mean,loss_min,loss_max,arithmetic_uj,total_uj,\
-             cnn_arithmetic_uj,cnn_total_uj\n",
+             top1_max,top1_sd,top5_mean,top5_min,top5_max,top5_sd,loss_mean,loss_min,loss_max,loss_sd,arithmetic_uj,\
+             total_uj,cnn_arithmetic_uj,cnn_total_uj\n",
         );
         for row in &self.rows {
             for figures in &row.figures {
@@ -317,8 +296,12 @@ impl SweepTable {
                     figures.bn_reestimated,
                     figures.seeds
                 );
-                for Spread { mean, min, max } in [figures.top1, figures.top5, figures.loss] {
-                    let _ = write!(text, ",{mean:.6},{min:.6},{max:.6}");
+                for spread in [figures.top1, figures.top5, figures.loss] {
+                    let Spread { mean, min, max, .. } = spread;
+                    let _ = write!(text, ",{mean:.6},{min:.6},{max:.6},");
+                    if let Some(deviation) = spread.standard_deviation {
+                        let _ = write!(text, "{deviation:.6}");
+                    }
                 }
                 match &row.cost {
                     Some(cost) => cost

@@ -129,7 +129,17 @@ fn seeds_become_means_with_a_spread() {
     ] {
         assert!(markdown.lines().any(|l| l == line), "{markdown}");
     }
-    assert_eq!(table.csv().lines().count(), 1 + 3);
+    // The spread of two seeds, and none of one.
+    let deviation = top1.standard_deviation.unwrap();
+    assert!((deviation - 0.1 / 2f64.sqrt()).abs() < 1e-12);
+    let csv = table.csv();
+    assert_eq!(csv.lines().count(), 1 + 3);
+    for cells in [
+        ",2,0.550000,0.500000,0.600000,0.070711,",
+        ",1,0.700000,0.700000,0.700000,,",
+    ] {
+        assert!(csv.contains(cells), "{csv}");
+    }
     // Another ablation is another row.
     let mut ablated = results.clone();
     ablated[2].without = Some(Ablation::OutlierClamp);

@@ -157,7 +157,7 @@ fn tables_say_what_the_cells_say_and_models_are_kept() {
     let csv = fs::read_to_string(out.join("table.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2, "{csv}");
     assert!(
-        csv.lines().all(|line| line.split(',').count() == 22),
+        csv.lines().all(|line| line.split(',').count() == 25),
         "{csv}"
     );
     let table: Value = serde_json::from_slice(&fs::read(out.join("table.json")).unwrap()).unwrap();
