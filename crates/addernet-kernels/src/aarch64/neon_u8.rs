@@ -104,6 +104,7 @@ impl SimdU8 for NeonU8 {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "neon")]
         fn inner<T: Task>(simd: NeonU8, task: T) -> T::Output {
             task.run(simd)
@@ -209,6 +210,7 @@ impl SimdU8 for NeonDot {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "neon,dotprod")]
         fn inner<T: Task>(simd: NeonDot, task: T) -> T::Output {
             task.run(simd)

@@ -53,6 +53,7 @@ impl SimdU8 for Generic {
         unsafe { to.cast::<Self::Sums>().write_unaligned(sums) }
     }
 
+    #[inline(never)]
     fn vectorize<T: Task>(self, task: T) -> T::Output {
         task.run(self)
     }

@@ -8,6 +8,7 @@ pub(crate) mod generic;
 pub(crate) mod maps;
 pub(crate) mod output;
 mod pack;
+mod parts;
 mod passes;
 pub(crate) mod pixels;
 pub(crate) mod rescale;

@@ -28,7 +28,34 @@ pub(crate) enum Output<'a, 'c> {
     },
 }
 
-impl Output<'_, '_> {
+impl<'c> Output<'_, 'c> {
+    /// The same output, for a function of its own.
+    #[inline(always)]
+    pub(super) fn reborrow(&mut self) -> Output<'_, 'c> {
+        match self {
+            Output::Sums(y) => Output::Sums(y),
+            Output::Codes { scales, to } => Output::Codes {
+                scales,
+                to: to.starting_at(0),
+            },
+            Output::Map {
+                scales,
+                residual,
+                low,
+                map,
+                codes,
+                first_row,
+            } => Output::Map {
+                scales,
+                residual: *residual,
+                low: *low,
+                map,
+                codes,
+                first_row: *first_row,
+            },
+        }
+    }
+
     /// Panics unless `rows` rows of `width` pixels of `channels` fit, and, where sums are scaled, blocks of
     /// `lanes` are whole.
     pub(super) fn check(&self, rows: usize, width: usize, channels: usize, lanes: usize) {

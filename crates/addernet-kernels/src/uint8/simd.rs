@@ -437,7 +437,7 @@ pub(crate) trait SimdU8: Copy + Send + Sync + 'static {
         black_box(codes);
     }
 
-    /// Runs `task` inside a function that is compiled for this instruction set.
+    /// Runs `task` inside a function of its own, which is compiled for this instruction set and never inlined.
     fn vectorize<T: Task>(self, task: T) -> T::Output;
 }
 

@@ -5,6 +5,7 @@ use super::{
     box_sum::Windows,
     by_taps::by_taps,
     output::Position,
+    parts::{LargestTiles, SevenTiles},
     simd::SimdU8,
     slide::slide,
     tile::{Unit, max_pixels},
@@ -17,7 +18,7 @@ pub(super) const WIDTH: usize = 3;
 pub(super) const ANY: usize = 0;
 
 /// Maps of 224 pixels that networks halve again and again: 56, 28, 14 and 7.
-const SEVEN: usize = 7;
+pub(super) const SEVEN: usize = 7;
 
 impl Unit<'_, '_> {
     /// All pixels of `B` blocks of output channels, if there is code for such a layer.
@@ -43,22 +44,35 @@ impl Unit<'_, '_> {
         let (single, sevens) = (known && !S::SLIDE, per_row.is_multiple_of(SEVEN));
         // Other tiles are few.
         let most = B == 2 || S::PIXELS_2 == 0;
+        let unit = self.reborrow();
         match (columns, channels, stride) {
-            (WIDTH, 16, 1) if known => self.largest_tiles::<S, B, WIDTH, 16, 1>(simd, block),
-            (WIDTH, 16, 2) if known => self.largest_tiles::<S, B, WIDTH, 16, 2>(simd, block),
-            (WIDTH, 32, 1) if known => self.largest_tiles::<S, B, WIDTH, 32, 1>(simd, block),
-            (WIDTH, 32, 2) if known => self.largest_tiles::<S, B, WIDTH, 32, 2>(simd, block),
-            (WIDTH, 64, 1) if known => self.largest_tiles::<S, B, WIDTH, 64, 1>(simd, block),
-            (WIDTH, 64, 2) if known => self.largest_tiles::<S, B, WIDTH, 64, 2>(simd, block),
+            (WIDTH, 16, 1) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 16, 1> { unit, block })
+            }
+            (WIDTH, 16, 2) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 16, 2> { unit, block })
+            }
+            (WIDTH, 32, 1) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 32, 1> { unit, block })
+            }
+            (WIDTH, 32, 2) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 32, 2> { unit, block })
+            }
+            (WIDTH, 64, 1) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 64, 1> { unit, block })
+            }
+            (WIDTH, 64, 2) if known => {
+                simd.vectorize(LargestTiles::<B, WIDTH, 64, 2> { unit, block })
+            }
             (WIDTH, _, 1) if whole && most => {
-                self.largest_tiles::<S, B, WIDTH, ANY, 1>(simd, block);
+                simd.vectorize(LargestTiles::<B, WIDTH, ANY, 1> { unit, block });
             }
             (WIDTH, _, 1) if sevens && most => {
-                self.tiles::<S, SEVEN, B, WIDTH, ANY, 1>(simd, block);
+                simd.vectorize(SevenTiles::<B> { unit, block });
             }
-            (1, 16, 2) if single => self.largest_tiles::<S, B, 1, 16, 2>(simd, block),
-            (1, 32, 2) if single => self.largest_tiles::<S, B, 1, 32, 2>(simd, block),
-            (1, 64, 2) if single => self.largest_tiles::<S, B, 1, 64, 2>(simd, block),
+            (1, 16, 2) if single => simd.vectorize(LargestTiles::<B, 1, 16, 2> { unit, block }),
+            (1, 32, 2) if single => simd.vectorize(LargestTiles::<B, 1, 32, 2> { unit, block }),
+            (1, 64, 2) if single => simd.vectorize(LargestTiles::<B, 1, 64, 2> { unit, block }),
             _ => return false,
         }
         true
@@ -66,7 +80,7 @@ impl Unit<'_, '_> {
 
     /// The same in the largest tiles, of which rows must have whole multiples.
     #[inline(always)]
-    fn largest_tiles<
+    pub(super) fn largest_tiles<
         S: SimdU8,
         const B: usize,
         const SIZE: usize,
@@ -87,7 +101,7 @@ impl Unit<'_, '_> {
     /// `P` pixels at a time, of which rows have whole multiples; `SIZE` is the kernel's width, `CHANNELS` may be
     /// [`ANY`].
     #[inline(always)]
-    fn tiles<
+    pub(super) fn tiles<
         S: SimdU8,
         const P: usize,
         const B: usize,

@@ -10,6 +10,7 @@ use super::{
     box_sum::{BoxSums, Windows},
     output::{Output, Position},
     pack::{Layout, LookedUp, PackedWeightsU8},
+    parts::{Anywhere, InFours, InRows, InTriples},
     simd::{MAX_LANES, SimdU8, Task},
     triples::Planes,
 };
@@ -82,6 +83,19 @@ impl<'a, 'c> Unit<'a, 'c> {
         }
     }
 
+    /// The same unit, for a function of its own: by value, so that the compiler knows that no write to the output changes it.
+    #[inline(always)]
+    pub(super) fn reborrow(&mut self) -> Unit<'_, 'c> {
+        Unit {
+            weights: self.weights,
+            windows: self.windows,
+            x: self.x,
+            rows: self.rows,
+            buffers: self.buffers,
+            output: self.output.reborrow(),
+        }
+    }
+
     pub(super) fn windows(&self) -> &'a Windows {
         self.windows
     }
@@ -120,8 +134,14 @@ impl Task for Unit<'_, '_> {
         );
         let weights = self.weights;
         match weights.looked_up() {
-            Some(LookedUp::Triples(triples)) => return self.look_up(simd, triples),
-            Some(LookedUp::Fours(fours)) => return self.look_up_fours(simd, fours),
+            Some(LookedUp::Triples(weights)) => {
+                let unit = self.reborrow();
+                return simd.vectorize(InTriples { unit, weights });
+            }
+            Some(LookedUp::Fours(weights)) => {
+                let unit = self.reborrow();
+                return simd.vectorize(InFours { unit, weights });
+            }
             None => {}
         }
         // A row of a kernel has as many codes as a row of its window.
@@ -159,9 +179,17 @@ impl Unit<'_, '_> {
         if self.in_sized_tiles::<S, B>(simd, block) {
             return;
         }
-        if self.windows.per_row >= ROW_TILE {
-            return self.in_rows::<S, B>(simd, block);
+        let in_rows = self.windows.per_row >= ROW_TILE;
+        let unit = self.reborrow();
+        match in_rows {
+            true => simd.vectorize(InRows::<B> { unit, block }),
+            false => simd.vectorize(Anywhere::<B> { unit, block }),
         }
+    }
+
+    /// The same in tiles that go on in the next row.
+    #[inline(always)]
+    pub(super) fn anywhere<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
         let total = self.rows.len() * self.windows.per_row;
         let tiles = total.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
         let (mut pixel, mut at) = (0, Position { row: 0, column: 0 });
@@ -185,7 +213,7 @@ impl Unit<'_, '_> {
     /// The same in tiles that do not go on in the next row, whose places are therefore a constant distance
     /// apart.
     #[inline(always)]
-    fn in_rows<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
+    pub(super) fn in_rows<S: SimdU8, const B: usize>(&mut self, simd: S, block: usize) {
         let width = self.windows.per_row;
         let tiles = width.div_ceil(max_pixels::<S, B>().min(MAX_POINTERS));
         for row in 0..self.rows.len() {

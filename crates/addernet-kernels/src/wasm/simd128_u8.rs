@@ -92,6 +92,7 @@ impl SimdU8 for Simd128U8 {
         }
     }
 
+    #[inline(never)]
     fn vectorize<T: Task>(self, task: T) -> T::Output {
         // The whole module is compiled for these instructions.
         task.run(self)

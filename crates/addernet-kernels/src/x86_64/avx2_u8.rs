@@ -271,6 +271,7 @@ impl<const SHIFT: bool> SimdU8 for Avx2U8<SHIFT> {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx2")]
         fn inner<const SHIFT: bool, T: Task>(simd: Avx2U8<SHIFT>, task: T) -> T::Output {
             task.run(simd)

@@ -137,6 +137,7 @@ impl SimdU8 for Avx2Vnni {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx2,avxvnni")]
         fn inner<T: Task>(simd: Avx2Vnni, task: T) -> T::Output {
             task.run(simd)

@@ -138,6 +138,7 @@ impl SimdU8 for Avx512U8 {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw")]
         fn inner<T: Task>(simd: Avx512U8, task: T) -> T::Output {
             task.run(simd)
@@ -360,6 +361,7 @@ impl SimdU8 for Avx512Vnni {
     }
 
     fn vectorize<T: Task>(self, task: T) -> T::Output {
+        #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
         fn inner<T: Task>(simd: Avx512Vnni, task: T) -> T::Output {
             task.run(simd)

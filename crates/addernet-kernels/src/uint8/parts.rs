@@ -1,0 +1,111 @@
+//! What a unit does, each in a function of its own: all of it in one function takes the compiler, above all its allocation
+//! of registers, many times as long.
+
+use super::{
+    fours::FourWeights,
+    simd::{SimdU8, Task},
+    sized::{ANY, SEVEN, WIDTH},
+    tile::Unit,
+    triples::TripleWeights,
+};
+
+/// [`Unit::look_up`].
+pub(super) struct InTriples<'a, 'c> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) weights: &'a TripleWeights,
+}
+
+impl Task for InTriples<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit.look_up(simd, self.weights);
+    }
+}
+
+/// [`Unit::look_up_fours`].
+pub(super) struct InFours<'a, 'c> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) weights: &'a FourWeights,
+}
+
+impl Task for InFours<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit.look_up_fours(simd, self.weights);
+    }
+}
+
+/// [`Unit::in_rows`].
+pub(super) struct InRows<'a, 'c, const B: usize> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) block: usize,
+}
+
+impl<const B: usize> Task for InRows<'_, '_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit.in_rows::<S, B>(simd, self.block);
+    }
+}
+
+/// [`Unit::anywhere`].
+pub(super) struct Anywhere<'a, 'c, const B: usize> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) block: usize,
+}
+
+impl<const B: usize> Task for Anywhere<'_, '_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit.anywhere::<S, B>(simd, self.block);
+    }
+}
+
+/// [`Unit::largest_tiles`].
+pub(super) struct LargestTiles<
+    'a,
+    'c,
+    const B: usize,
+    const SIZE: usize,
+    const CHANNELS: usize,
+    const STRIDE: usize,
+> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) block: usize,
+}
+
+impl<const B: usize, const SIZE: usize, const CHANNELS: usize, const STRIDE: usize> Task
+    for LargestTiles<'_, '_, B, SIZE, CHANNELS, STRIDE>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit
+            .largest_tiles::<S, B, SIZE, CHANNELS, STRIDE>(simd, self.block);
+    }
+}
+
+/// Tiles of [`SEVEN`] pixels.
+pub(super) struct SevenTiles<'a, 'c, const B: usize> {
+    pub(super) unit: Unit<'a, 'c>,
+    pub(super) block: usize,
+}
+
+impl<const B: usize> Task for SevenTiles<'_, '_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: SimdU8>(mut self, simd: S) {
+        self.unit
+            .tiles::<S, SEVEN, B, WIDTH, ANY, 1>(simd, self.block);
+    }
+}
