@@ -17,7 +17,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of `values`, of which there must be one.
+    /// Of `values`, in their unit. Of none at all the mean is NaN, and the extremes are infinite.
     ///
     /// # Examples
     /// ```

@@ -1,5 +1,5 @@
-//! What a unit does, each in a function of its own: all of it in one function takes the compiler, above all its allocation
-//! of registers, many times as long.
+//! The parts of what a [`Unit`] does, as tasks: [`SimdU8::vectorize`] makes a function of each. All of them in one function
+//! would take the compiler three times as long, for registers are allocated a function at a time.
 
 use super::{
     fours::FourWeights,

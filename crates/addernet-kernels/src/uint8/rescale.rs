@@ -1,5 +1,5 @@
 //! What happens to sums between two layers: fixed-point scaling, residual addition, ReLU and the codes
-//! of the next layer, for one value each. All of it wraps in i32; whoever chooses the constants proves that nothing does.
+//! of the next layer: the constants, and what they do to one value. All of it wraps in i32; whoever chooses the constants proves that nothing does.
 
 use super::output::Position;
 use crate::KernelError;
