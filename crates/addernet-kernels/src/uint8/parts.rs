@@ -2,40 +2,27 @@
 //! would take the compiler three times as long, for registers are allocated a function at a time.
 
 use super::{
-    fours::FourWeights,
+    pack::LookedUp,
     simd::{SimdU8, Task},
     sized::{ANY, SEVEN, WIDTH},
     tile::Unit,
-    triples::TripleWeights,
 };
 
-/// [`Unit::look_up`].
-pub(super) struct InTriples<'a, 'c> {
+/// All sums by looking up.
+pub(super) struct LookUp<'a, 'c> {
     pub(super) unit: Unit<'a, 'c>,
-    pub(super) weights: &'a TripleWeights,
+    pub(super) weights: &'a LookedUp,
 }
 
-impl Task for InTriples<'_, '_> {
+impl Task for LookUp<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: SimdU8>(mut self, simd: S) {
-        self.unit.look_up(simd, self.weights);
-    }
-}
-
-/// [`Unit::look_up_fours`].
-pub(super) struct InFours<'a, 'c> {
-    pub(super) unit: Unit<'a, 'c>,
-    pub(super) weights: &'a FourWeights,
-}
-
-impl Task for InFours<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: SimdU8>(mut self, simd: S) {
-        self.unit.look_up_fours(simd, self.weights);
+        match self.weights {
+            LookedUp::Triples(weights) => self.unit.look_up(simd, weights),
+            LookedUp::Fours(weights) => self.unit.look_up_fours(simd, weights),
+        }
     }
 }
 

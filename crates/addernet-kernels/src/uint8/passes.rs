@@ -2,13 +2,13 @@
 //! which the compiler makes vectors of.
 
 use super::{
-    rescale::{ChannelScales, CodeRows, CodeScale, Residual, finish},
-    simd::{SimdU8, Task},
+    rescale::{ChannelScales, CodeRows, CodeScale, LaneConstants, Residual, finish, fixed},
+    simd::{MAX_LANES, SimdU8, Task},
 };
 use crate::{KernelError, error::check_len};
 
 /// Channels that are computed together: a vector of i32 in the widest instruction set.
-const BLOCK: usize = 16;
+const BLOCK: usize = MAX_LANES;
 
 /// Scaled sums become codes.
 pub(super) struct ToCodes<'a> {
@@ -34,39 +34,6 @@ pub(super) struct MapToCodes<'a> {
     pub(super) channels: usize,
     pub(super) scale: CodeScale,
     pub(super) to: CodeRows<'a>,
-}
-
-/// The constants of some neighbouring channels.
-#[derive(Clone, Copy)]
-struct Block {
-    multiplier: [i32; BLOCK],
-    offset: [i32; BLOCK],
-    shift: [u32; BLOCK],
-}
-
-impl Block {
-    /// Those of the whole block of channels from `first` on.
-    #[inline(always)]
-    fn new(scales: &ChannelScales, first: usize) -> Self {
-        let (multiplier, offset, shift) = scales.from(first);
-        Self {
-            multiplier: fixed(multiplier),
-            offset: fixed(offset),
-            shift: fixed(shift),
-        }
-    }
-
-    #[inline(always)]
-    fn scale(&self, sums: &[i32; BLOCK]) -> [i32; BLOCK] {
-        let mut z = [0; BLOCK];
-        for c in 0..BLOCK {
-            z[c] = sums[c]
-                .wrapping_mul(self.multiplier[c])
-                .wrapping_add(self.offset[c])
-                >> (self.shift[c] & 31);
-        }
-        z
-    }
 }
 
 /// The number of rows of `width` pixels of `channels` that `len` values make.
@@ -104,7 +71,7 @@ impl ToCodes<'_> {
         } = self.to;
         let whole = channels - channels % BLOCK;
         for first in (0..whole).step_by(BLOCK) {
-            let block = Block::new(scales, first);
+            let block = LaneConstants::of(scales, first);
             for (row, sums) in self.sums.chunks_exact(row_len).enumerate() {
                 let codes = &mut codes[start + row * row_pitch..];
                 for (pixel, sums) in sums.chunks_exact(channels).enumerate() {
@@ -160,7 +127,7 @@ impl ToMap<'_> {
         let low = if self.relu { 0 } else { i16::MIN };
         let whole = channels - channels % BLOCK;
         for first in (0..whole).step_by(BLOCK) {
-            let block = Block::new(scales, first);
+            let block = LaneConstants::of(scales, first);
             let pixels = self
                 .sums
                 .chunks_exact(channels)
@@ -304,13 +271,4 @@ impl Task for MapToCodes<'_> {
     fn run<S: SimdU8>(self, _: S) {
         self.rows();
     }
-}
-
-/// The first block of `values`.
-#[inline(always)]
-fn fixed<T: Copy + Default>(values: &[T]) -> [T; BLOCK] {
-    values
-        .first_chunk()
-        .copied()
-        .unwrap_or([T::default(); BLOCK])
 }

@@ -1,7 +1,7 @@
 //! What happens to sums between two layers: fixed-point scaling, residual addition, ReLU and the codes
 //! of the next layer: the constants, and what they do to one value. All of it wraps in i32; whoever chooses the constants proves that nothing does.
 
-use super::output::Position;
+use super::{output::Position, simd::MAX_LANES};
 use crate::KernelError;
 
 #[cfg(test)]
@@ -63,6 +63,50 @@ impl ChannelScales {
         let (multiplier, offset, shift) = self.channel(c);
         sum.wrapping_mul(multiplier).wrapping_add(offset) >> (shift & 31)
     }
+}
+
+/// The constants of as many neighbouring channels as the longest vector has lanes, in arrays of their own: what is computed
+/// from them can be computed in vectors, because no write to the output changes them.
+#[derive(Clone, Copy, Default)]
+pub(super) struct LaneConstants {
+    pub(super) multiplier: [i32; MAX_LANES],
+    pub(super) offset: [i32; MAX_LANES],
+    pub(super) shift: [u32; MAX_LANES],
+}
+
+impl LaneConstants {
+    /// Those of the channels from `first` on, of which there must be as many.
+    #[inline(always)]
+    pub(super) fn of(scales: &ChannelScales, first: usize) -> Self {
+        let (multiplier, offset, shift) = scales.from(first);
+        Self {
+            multiplier: fixed(multiplier),
+            offset: fixed(offset),
+            shift: fixed(shift),
+        }
+    }
+
+    /// z of one sum of each channel.
+    #[inline(always)]
+    pub(super) fn scale(&self, sums: &[i32; MAX_LANES]) -> [i32; MAX_LANES] {
+        let mut z = [0; MAX_LANES];
+        for lane in 0..MAX_LANES {
+            z[lane] = sums[lane]
+                .wrapping_mul(self.multiplier[lane])
+                .wrapping_add(self.offset[lane])
+                >> (self.shift[lane] & 31);
+        }
+        z
+    }
+}
+
+/// The first values, as many as the longest vector has lanes.
+#[inline(always)]
+pub(super) fn fixed<T: Copy + Default>(values: &[T]) -> [T; MAX_LANES] {
+    values
+        .first_chunk()
+        .copied()
+        .unwrap_or([T::default(); MAX_LANES])
 }
 
 /// One fixed-point scale for all channels of an i16 map:

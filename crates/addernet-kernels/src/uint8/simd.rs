@@ -7,7 +7,7 @@
 
 use super::{
     box_sum, fours, maps,
-    rescale::{ChannelScales, CodeRange, CodeRows, MapCodes, finish},
+    rescale::{ChannelScales, CodeRange, CodeRows, LaneConstants, MapCodes, finish},
     triples::{Sums, Tile, Wide},
 };
 use std::hint::black_box;
@@ -77,29 +77,6 @@ impl Constants {
             }
         }
         all
-    }
-}
-
-/// Constants in arrays of their own: what is computed from them can be computed in vectors, because no write to the output
-/// changes them.
-#[derive(Clone, Copy, Default)]
-struct LaneConstants {
-    multiplier: [i32; MAX_LANES],
-    offset: [i32; MAX_LANES],
-    shift: [u32; MAX_LANES],
-}
-
-impl LaneConstants {
-    #[inline(always)]
-    fn scale(&self, sums: &[i32; MAX_LANES]) -> [i32; MAX_LANES] {
-        let mut z = [0; MAX_LANES];
-        for lane in 0..MAX_LANES {
-            z[lane] = sums[lane]
-                .wrapping_mul(self.multiplier[lane])
-                .wrapping_add(self.offset[lane])
-                >> (self.shift[lane] & 31);
-        }
-        z
     }
 }
 

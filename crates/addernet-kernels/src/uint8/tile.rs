@@ -9,8 +9,8 @@
 use super::{
     box_sum::{BoxSums, Windows},
     output::{Output, Position},
-    pack::{Layout, LookedUp, PackedWeightsU8},
-    parts::{Anywhere, InFours, InRows, InTriples},
+    pack::{Layout, PackedWeightsU8},
+    parts::{Anywhere, InRows, LookUp},
     simd::{MAX_LANES, SimdU8, Task},
     triples::Planes,
 };
@@ -133,16 +133,11 @@ impl Task for Unit<'_, '_> {
             S::LANES,
         );
         let weights = self.weights;
-        match weights.looked_up() {
-            Some(LookedUp::Triples(weights)) => {
-                let unit = self.reborrow();
-                return simd.vectorize(InTriples { unit, weights });
-            }
-            Some(LookedUp::Fours(weights)) => {
-                let unit = self.reborrow();
-                return simd.vectorize(InFours { unit, weights });
-            }
-            None => {}
+        if let Some(weights) = weights.looked_up() {
+            return simd.vectorize(LookUp {
+                unit: self,
+                weights,
+            });
         }
         // A row of a kernel has as many codes as a row of its window.
         let row_codes = self.weights.row_vectors() * S::GROUP;
